@@ -1,0 +1,1 @@
+//! Identifiers parsed once: container and pod ids, digests, image references.

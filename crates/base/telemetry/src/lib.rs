@@ -1,0 +1,1 @@
+//! Log set-up in CRI-O's text and JSON formats.

@@ -1,0 +1,1 @@
+//! Seccomp filters from OCI profiles, capabilities.

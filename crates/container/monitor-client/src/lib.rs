@@ -1,0 +1,1 @@
+//! The daemon's side of the monitor and spawner protocols (async).

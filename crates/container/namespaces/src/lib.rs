@@ -1,0 +1,1 @@
+//! Namespaces: create, pin, join.

@@ -1,0 +1,1 @@
+//! The OCI runtime port and its command-line implementation (runc, crun).

@@ -1,0 +1,1 @@
+//! crio.conf: text -> raw tables -> resolved values. No side effects.

@@ -1,0 +1,1 @@
+//! Versioned messages between the daemon and a pod's monitor.

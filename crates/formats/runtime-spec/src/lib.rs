@@ -1,0 +1,1 @@
+//! CRI request + image + host facts -> OCI runtime spec, as pure functions.

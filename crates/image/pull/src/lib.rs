@@ -1,0 +1,1 @@
+//! Pull and load: resolve, verify, fetch, unpack, commit.

@@ -1,0 +1,1 @@
+//! Distribution client: registries.conf, auth files, certificates, policy.

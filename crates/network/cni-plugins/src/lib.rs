@@ -1,0 +1,1 @@
+//! bridge, host-local, loopback and portmap behind the Plugin trait.

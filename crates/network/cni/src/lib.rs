@@ -1,0 +1,1 @@
+//! CNI network lists, the Plugin trait, exec of foreign plugins, result cache.

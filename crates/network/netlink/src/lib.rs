@@ -1,0 +1,1 @@
+//! Typed rtnetlink and nftables sockets.

@@ -1,0 +1,1 @@
+//! The only crate that knows gRPC: one file per group of rpcs.

@@ -1,0 +1,1 @@
+//! Composition root: adapters for the engine's ports, reload, signals.

@@ -1,0 +1,1 @@
+//! Pod and container state machines. Knows neither gRPC nor root.

@@ -1,0 +1,1 @@
+//! Fixtures for tests: CRI client, registry, node.

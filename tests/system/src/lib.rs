@@ -1,0 +1,1 @@
+//! System tests: a real daemon, real containers. Need root.
