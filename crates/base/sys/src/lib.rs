@@ -1,1 +1,27 @@
-//! System calls that rustix does not wrap, as safe functions over std and rustix types. The only crate with `unsafe`.
+//! System calls that rustix does not wrap, as safe functions over std and rustix types.
+//!
+//! The only crate of the workspace with `unsafe`. Where rustix has a safe function (pidfd, waitid,
+//! setns, capabilities, the file descriptor based mount API, prctl) callers use rustix directly and
+//! nothing is wrapped here a second time. Each module holds one idea; no module knows what a
+//! container is.
+
+#![allow(
+    unsafe_code,
+    reason = "this crate is where the unsafe of the workspace is kept"
+)]
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(missing_docs)]
+
+pub mod clone;
+pub mod descriptors;
+pub mod exec;
+pub mod fork;
+pub mod keyring;
+pub mod messages;
+pub mod mount_attributes;
+pub mod namespaces;
+pub mod reap;
+pub mod scheduling;
+pub mod seccomp;
+pub mod signals;
+mod syscall;
