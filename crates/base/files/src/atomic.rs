@@ -1,0 +1,164 @@
+//! Replacing a file so that readers see the old or the new content, never a part.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// How durable a replaced file must be when the call returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Atomic for other processes, but a power cut may lose or empty the file.
+    None,
+    /// The content is on the device before the name points at it.
+    Data,
+}
+
+/// How [`atomic_write`] makes the new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtomicOptions {
+    /// Permission bits, applied whatever the umask is.
+    pub mode: u32,
+    /// Durability.
+    pub sync: Sync,
+}
+
+impl Default for AtomicOptions {
+    fn default() -> Self {
+        Self {
+            mode: 0o600,
+            sync: Sync::Data,
+        }
+    }
+}
+
+/// Why a file was not replaced. The old file, if any, is untouched.
+#[derive(Debug, thiserror::Error)]
+#[error("replace {path}: {step}")]
+pub struct AtomicWriteError {
+    /// The file that should have been replaced.
+    pub path: PathBuf,
+    step: &'static str,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Writes `bytes` to a temporary file beside `path` and renames it over `path`.
+///
+/// The temporary name starts with a dot and never stays behind, short of a crash.
+pub fn atomic_write(
+    path: impl AsRef<Path>,
+    bytes: &[u8],
+    options: AtomicOptions,
+) -> Result<(), AtomicWriteError> {
+    let path = path.as_ref();
+    let fail = |step| {
+        move |source| AtomicWriteError {
+            path: path.to_owned(),
+            step,
+            source,
+        }
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| fail("find its name")(io::ErrorKind::InvalidInput.into()))?;
+    let mut temporary_name = std::ffi::OsString::from(".tmp-");
+    temporary_name.push(name);
+    temporary_name.push("-");
+    temporary_name.push(random_suffix());
+    let temporary = Temporary(Some(path.with_file_name(temporary_name)));
+    let temporary_path = temporary.path();
+
+    let mut file =
+        create(temporary_path, options.mode).map_err(fail("create a temporary file beside it"))?;
+    file.write_all(bytes)
+        .map_err(fail("write the new content"))?;
+    rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(options.mode))
+        .map_err(|error| fail("set its mode")(error.into()))?;
+    if options.sync == Sync::Data {
+        file.sync_data().map_err(fail("flush the new content"))?;
+    }
+    drop(file);
+    fs::rename(temporary_path, path).map_err(fail("rename the new file into place"))?;
+    temporary.keep();
+    Ok(())
+}
+
+/// Sixteen random lower-case hexadecimal digits, for names that must not collide.
+pub fn random_suffix() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .expect("the kernel's random source is there on every supported kernel");
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+}
+
+/// Removes the temporary file unless it was renamed away.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn path(&self) -> &Path {
+        self.0
+            .as_deref()
+            .expect("the path is only taken when the value is consumed")
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // The write already failed and is being reported; a leftover is named after the file it belongs to.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn replaces_content_and_mode_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        atomic_write(&path, b"old", AtomicOptions::default()).unwrap();
+        atomic_write(
+            &path,
+            b"new",
+            AtomicOptions {
+                mode: 0o666,
+                sync: Sync::None,
+            },
+        )
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o666
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_rename_removes_the_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("occupied");
+        fs::create_dir_all(path.join("by a directory")).unwrap();
+        let error = atomic_write(&path, b"x", AtomicOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("occupied"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
