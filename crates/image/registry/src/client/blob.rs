@@ -1,0 +1,196 @@
+//! Blobs: streams that survive cut connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crioxide_names::Digest;
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
+
+use super::{FetchError, Phase, Repository};
+
+/// Progress of this size makes earlier failures forgotten (bytes).
+const FORGIVING_PROGRESS: u64 = 1 << 20;
+
+/// The content of a blob, exactly as long as promised. Its digest is for the reader to verify.
+#[derive(Debug)]
+pub struct BlobStream {
+    repository: Arc<Repository>,
+    what: String,
+    path: String,
+    size: u64,
+    received: u64,
+    /// Bytes at the head of the response that were received before.
+    skip: u64,
+    response: Option<Response>,
+    failures: u32,
+    /// Where the last failure was.
+    failed_at: u64,
+    delay: Duration,
+}
+
+impl Repository {
+    /// Opens a blob of `size` bytes.
+    pub async fn open_blob(
+        self: &Arc<Self>,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<BlobStream, FetchError> {
+        let mut stream = BlobStream {
+            repository: self.clone(),
+            what: format!("blob `{digest}` of `{}`", self.name()),
+            path: format!("{}/blobs/{digest}", self.path),
+            size,
+            received: 0,
+            skip: 0,
+            response: None,
+            failures: 0,
+            failed_at: 0,
+            delay: self.client.settings.retry.first_delay,
+        };
+        stream.response = Some(stream.request().await?);
+        Ok(stream)
+    }
+}
+
+impl BlobStream {
+    /// Size of the whole blob (bytes).
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next piece, never empty; `None` after exactly `size` bytes.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        loop {
+            let piece = match self.piece().await {
+                Ok(piece) => piece,
+                Err(error @ FetchError::Interrupted { .. }) => {
+                    self.back_off(error).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(mut bytes) = piece else {
+                return Ok(None);
+            };
+            let skipped = self.skip.min(bytes.len() as u64);
+            self.skip -= skipped;
+            let skipped = usize::try_from(skipped).unwrap_or(bytes.len());
+            let bytes = bytes.split_off(skipped);
+            self.received += bytes.len() as u64;
+            if self.received > self.size {
+                return Err(FetchError::TooLarge {
+                    what: self.what.clone(),
+                    limit: self.size,
+                });
+            }
+            if !bytes.is_empty() {
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
+        if self.response.is_none() {
+            self.response = Some(self.request().await?);
+        }
+        let Some(response) = &mut self.response else {
+            return Ok(None);
+        };
+        let limit = self.repository.client.settings.progress_timeout;
+        let host = || self.repository.host.clone();
+        match tokio::time::timeout(limit, response.chunk()).await {
+            Ok(Ok(Some(bytes))) => Ok(Some(bytes)),
+            Ok(Ok(None)) if self.received == self.size => Ok(None),
+            Ok(Ok(None)) => Err(self.interrupted(None)),
+            Ok(Err(error)) => Err(self.interrupted(Some(error.without_url()))),
+            Err(_) => Err(FetchError::Timeout {
+                what: self.what.clone(),
+                host: host(),
+                phase: Phase::Body,
+                limit,
+            }),
+        }
+    }
+
+    fn interrupted(&self, source: Option<reqwest::Error>) -> FetchError {
+        FetchError::Interrupted {
+            what: self.what.clone(),
+            host: self.repository.host.clone(),
+            received: self.received,
+            source,
+        }
+    }
+
+    /// Asks for what is missing.
+    async fn request(&mut self) -> Result<Response, FetchError> {
+        let mut headers = Vec::new();
+        if self.received > 0 {
+            headers.push((RANGE, format!("bytes={}-", self.received)));
+        }
+        let response = self
+            .repository
+            .get(&self.what, &self.path, &headers)
+            .await?;
+        let at = match response.status() {
+            StatusCode::PARTIAL_CONTENT => self.range_start(&response)?,
+            _ => 0, // the server does not know ranges: what is known already is read again
+        };
+        let missing = self.size.saturating_sub(at);
+        if let Some(length) = response.content_length()
+            && length != missing
+        {
+            let reason = format!("it sends {length} bytes where {missing} are due");
+            return Err(self.protocol(reason));
+        }
+        self.skip = self.received - at;
+        Ok(response)
+    }
+
+    fn range_start(&self, response: &Response) -> Result<u64, FetchError> {
+        let range = response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok());
+        let start = range
+            .and_then(|range| range.strip_prefix("bytes "))
+            .and_then(|range| range.split('-').next())
+            .and_then(|start| start.trim().parse::<u64>().ok());
+        match start {
+            Some(start) if start <= self.received => Ok(start),
+            _ => Err(self.protocol(format!(
+                "a partial answer with Content-Range `{}`",
+                range.unwrap_or_default()
+            ))),
+        }
+    }
+
+    fn protocol(&self, reason: String) -> FetchError {
+        FetchError::Protocol {
+            what: self.what.clone(),
+            host: self.repository.host.clone(),
+            reason,
+        }
+    }
+
+    /// Waits before going on where the connection broke; gives the error back when that happened too often.
+    async fn back_off(&mut self, error: FetchError) -> Result<(), FetchError> {
+        let policy = self.repository.client.settings.retry;
+        self.response = None;
+        if self.received >= self.failed_at + FORGIVING_PROGRESS {
+            self.failures = 0;
+            self.delay = policy.first_delay;
+        }
+        self.failures += 1;
+        self.failed_at = self.received;
+        if self.failures >= policy.attempts {
+            return Err(error);
+        }
+        tracing::debug!(what = self.what, received = self.received, %error, "resuming after a cut connection");
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(policy.max_delay);
+        Ok(())
+    }
+}

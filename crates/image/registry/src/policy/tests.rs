@@ -1,0 +1,66 @@
+use super::*;
+
+fn policy(text: &str) -> Result<Policy, LoadPolicyError> {
+    Policy::parse(Path::new("/etc/containers/policy.json"), text)
+}
+
+#[test]
+fn the_most_specific_scope_decides() {
+    let policy = policy(
+        r#"{"default":[{"type":"reject"}],"transports":{"docker":{
+            "quay.io/good":[{"type":"insecureAcceptAnything"}],
+            "quay.io/good/bad":[{"type":"reject"}],
+            "*.example.com":[{"type":"insecureAcceptAnything"}],
+            "localhost:5000":[{"type":"insecureAcceptAnything"}]},
+            "oci":{"/images":[{"type":"insecureAcceptAnything"}]},
+            "dir":{"":[{"type":"insecureAcceptAnything"}]}}}"#,
+    )
+    .unwrap();
+    let allowed = |transport, identity: &str| policy.check(transport, identity).is_ok();
+    assert!(allowed(Transport::Docker, "quay.io/good/app:1"));
+    assert!(!allowed(Transport::Docker, "quay.io/good/bad:1"));
+    assert!(!allowed(Transport::Docker, "quay.io/goodness:1"));
+    assert!(allowed(Transport::Docker, "a.b.example.com/x:1"));
+    assert!(allowed(Transport::Docker, "localhost:5000/x:1"));
+    assert!(!allowed(Transport::Docker, "localhost:5001/x:1"));
+    assert!(allowed(Transport::Oci, "/images/a/b:latest"));
+    assert!(!allowed(Transport::Oci, "/image:latest"));
+    assert!(allowed(Transport::Dir, "/anywhere"));
+    assert!(!allowed(Transport::DockerArchive, "/anywhere"));
+}
+
+#[test]
+fn every_requirement_must_hold_and_signatures_are_named() {
+    let policy = policy(
+        r#"{"default":[{"type":"insecureAcceptAnything"},
+            {"type":"signedBy","keyType":"GPGKeys","keyPath":"/k","signedIdentity":{"type":"matchExact"}}]}"#,
+    )
+    .unwrap();
+    let error = policy
+        .check(Transport::Docker, "quay.io/x:1")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("signedBy") && error.contains("policy.json") && error.contains("default"),
+        "{error}"
+    );
+}
+
+#[test]
+fn flawed_files_are_refused() {
+    for text in [
+        "{}",
+        r#"{"default":[]}"#,
+        r#"{"default":[{"type":"accept"}]}"#,
+        r#"{"default":[{"type":"reject","extra":1}]}"#,
+        r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","keyPat":"/k"}]}"#,
+        r#"{"default":[{"type":"reject"}],"transport":{}}"#,
+        r#"{"default":[{"type":"reject"}],"transports":{"docker":{"quay.io":[]}}}"#,
+    ] {
+        let error = policy(text).unwrap_err().to_string();
+        assert!(
+            error.contains("/etc/containers/policy.json"),
+            "{text}: {error}"
+        );
+    }
+}
