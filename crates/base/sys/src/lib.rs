@@ -12,11 +12,14 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(missing_docs)]
 
+pub mod bpf;
 pub mod clone;
 pub mod descriptors;
+pub mod ethtool;
 pub mod exec;
 pub mod fork;
 pub mod keyring;
+pub mod locks;
 pub mod messages;
 pub mod mount_attributes;
 pub mod namespaces;
