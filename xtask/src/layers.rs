@@ -101,7 +101,7 @@ pub(crate) const EXCLUSIVE: &[(&str, &[&str])] = &[
             "crioxide-bench",
         ],
     ),
-    ("reqwest", &["crioxide-registry"]),
+    ("reqwest", &["crioxide-registry", "crioxide-test-support"]),
 ];
 
 /// The height of the group that `directory` (relative to the root) belongs to, with the group's folder.

@@ -1,0 +1,74 @@
+//! Files and records of a node, without those that are meant to stay: logs, images, locks.
+
+use std::path::{Path, PathBuf};
+
+use super::Scope;
+
+/// Folders of the base whose whole content belongs to living pods.
+const VOLATILE: &[&str] = &["run", "ns", "exits", "attach", "oci", "ipam"];
+/// Folders of the graph root with one entry per layer or container.
+const PER_CONTAINER: &[&str] = &["overlay", "overlay-containers"];
+/// Where CNI results are cached, for every node of the host.
+const CNI_CACHE: &str = "/var/lib/cni/results";
+
+pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
+    let place = scope.place();
+    let mut found = Vec::new();
+    for folder in VOLATILE {
+        below(&place.base().join(folder), &mut found);
+    }
+    for folder in PER_CONTAINER {
+        children(&place.root().join(folder), &mut found);
+    }
+    let network = place.network();
+    let mut cached = Vec::new();
+    children(Path::new(CNI_CACHE), &mut cached);
+    let prefix = format!("{network}-");
+    found.extend(cached.into_iter().filter(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+    }));
+    found
+        .into_iter()
+        .filter(|path| !stays(path))
+        .map(|path| path.display().to_string())
+}
+
+/// Names and ids in the store's container lists.
+pub(super) fn records(scope: &Scope<'_>) -> impl Iterator<Item = String> {
+    let root = scope.place().root().to_owned();
+    ["containers.json", "volatile-containers.json"]
+        .into_iter()
+        .flat_map(move |name| {
+            let path = root.join("overlay-containers").join(name);
+            let text = std::fs::read(path).unwrap_or_default();
+            let list: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap_or_default();
+            list.into_iter()
+                .map(move |record| format!("{name} {} {}", record["id"], record["names"]))
+        })
+}
+
+/// Locks and counters outlive what they guard; their presence says nothing.
+fn stays(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".lock")
+        || name == "lock"
+        || name.ends_with(".json")
+        || name.starts_with("last_reserved_ip")
+        || name == "version"
+        || path.is_dir() && !path.to_string_lossy().contains("overlay")
+}
+
+fn children(folder: &Path, found: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    found.extend(entries.map(|entry| entry.path()));
+}
+
+fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            below(&entry.path(), found);
+        }
+        found.push(entry.path());
+    }
+}
