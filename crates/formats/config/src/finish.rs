@@ -116,10 +116,10 @@ fn choose_binaries(config: &mut Config, declared: &Declared<'_>) {
     let default_chosen = declared.origins.is_set("crio.runtime.default_runtime");
     for (name, handler) in &mut config.runtimes {
         let is_default = *name == config.runtime.default_runtime;
-        let untouched =
-            !declared.handlers.contains(name) && !conmon_chosen && !(is_default && default_chosen);
+        let asked_for =
+            declared.handlers.contains(name) || conmon_chosen || is_default && default_chosen;
         handler.binary = match handler.runtime_path.as_str() {
-            "" if untouched => RuntimeBinary::Builtin,
+            "" if !asked_for => RuntimeBinary::Builtin,
             "" => RuntimeBinary::Search(name.clone()),
             BUILTIN_RUNTIME => RuntimeBinary::Builtin,
             path => RuntimeBinary::Path(PathBuf::from(path)),

@@ -1,4 +1,5 @@
 //! Files on top of each other, and overrides on top of files.
+#![allow(clippy::unwrap_used, reason = "the panic is the test's report")]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! The option table as a whole: defaults, names, and that every key is read.
+#![allow(clippy::unwrap_used, reason = "the panic is the test's report")]
 
 use crioxide_config::{
     CommandLineOptions, Config, ConfigFile, Detail, HostDefaults, Kind, Literal, RuntimeHandler,

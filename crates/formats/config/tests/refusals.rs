@@ -1,4 +1,5 @@
 //! What is refused, with messages that name file, line, key and value.
+#![allow(clippy::unwrap_used, reason = "the panic is the test's report")]
 
 use crioxide_config::{
     Config, ConfigFile, HostDefaults, ReloadKind, apply_reload_step, reload_steps, resolve,
@@ -14,176 +15,179 @@ fn message(text: &str) -> String {
     .to_string()
 }
 
+/// Table, line and a part of the message.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "crio",
+        "log_dir = \"logs\"",
+        "log_dir is not an absolute path",
+    ),
+    (
+        "crio",
+        "storage_driver = \"aufs\"",
+        "unknown storage driver",
+    ),
+    (
+        "crio.api",
+        "tls_min_version = \"VersionTLS11\"",
+        "unsupported TLS version",
+    ),
+    (
+        "crio.api",
+        "tls_cipher_suites = [\"NONE\"]",
+        "unsupported TLS cipher suite \"NONE\"",
+    ),
+    ("crio.api", "stream_port = \"http\"", "is not a port number"),
+    (
+        "crio.runtime",
+        "cgroup_manager = \"fs\"",
+        "unrecognized cgroup manager type \"fs\"",
+    ),
+    (
+        "crio.runtime",
+        "log_level = \"loud\"",
+        "not a valid logrus Level: \"loud\"",
+    ),
+    (
+        "crio.runtime",
+        "log_size_max = 100",
+        "log size max should be negative or >= 8192",
+    ),
+    (
+        "crio.runtime",
+        "default_ulimits = [\"zap=1\"]",
+        "invalid ulimit type: zap",
+    ),
+    (
+        "crio.runtime",
+        "default_sysctls = [\"a = b\"]",
+        "not a valid sysctl",
+    ),
+    (
+        "crio.runtime",
+        "default_capabilities = [\"FLY\"]",
+        "unknown capability \"FLY\"",
+    ),
+    (
+        "crio.runtime",
+        "additional_devices = [\"x\"]",
+        "is not a valid device",
+    ),
+    (
+        "crio.runtime",
+        "additional_devices = [\"/dev/a:/dev/b:z\"]",
+        "invalid device mode",
+    ),
+    (
+        "crio.runtime",
+        "additional_artifact_stores = [\"rel\"]",
+        "additional_artifact_stores entry must be absolute: \"rel\"",
+    ),
+    (
+        "crio.runtime",
+        "default_runtime = \"x\"",
+        "default_runtime set to \"x\", but no runtime entry table [crio.runtime.runtimes.x] was found",
+    ),
+    (
+        "crio.runtime",
+        "infra_ctr_cpuset = \"a-b\"",
+        "invalid CPU set",
+    ),
+    (
+        "crio.runtime",
+        "uid_mappings = \"0:1\"",
+        "invalid id mapping",
+    ),
+    (
+        "crio.runtime",
+        "separate_pull_cgroup = \"here\"",
+        "separate pull cgroup should be 'pod' or a systemd slice",
+    ),
+    (
+        "crio.runtime.runtimes.crun",
+        "monitor_cgroup = \"x\"",
+        "conmon cgroup should be 'pod' or a systemd slice",
+    ),
+    (
+        "crio.runtime.runtimes.crun",
+        "runtime_type = \"jail\"",
+        "invalid `runtime_type` \"jail\"",
+    ),
+    (
+        "crio.runtime.runtimes.crun",
+        "runtime_path = \"bin/crun\"",
+        "runtime_path must be absolute",
+    ),
+    (
+        "crio.runtime.runtimes.crun",
+        "runtime_config_path = \"/x\"",
+        "'vm' runtime type",
+    ),
+    (
+        "crio.runtime.runtimes.crun",
+        "allowed_annotations = [\"zap\"]",
+        "unrecognized allowed annotation \"zap\"",
+    ),
+    (
+        "crio.runtime.workloads.w",
+        "annotation_prefix = \"p\"",
+        "annotation shouldn't be empty",
+    ),
+    (
+        "crio.checkpoint_restore",
+        "container_level_enabled = \"some\"",
+        "container_level_enabled",
+    ),
+    (
+        "crio.image",
+        "image_volumes = \"copy\"",
+        "unrecognized image volume type specified",
+    ),
+    (
+        "crio.image",
+        "short_name_mode = \"lax\"",
+        "invalid short name mode",
+    ),
+    (
+        "crio.image",
+        "pull_progress_timeout = \"5\"",
+        "time: missing unit in duration \"5\"",
+    ),
+    (
+        "crio.image",
+        "namespaced_auth_dir = \"auth\"",
+        "namespaced_auth_dir is not an absolute path",
+    ),
+    (
+        "crio.network",
+        "cni_status_grace_period = \"-1s\"",
+        "must not be negative",
+    ),
+    (
+        "crio.metrics",
+        "metrics_collectors = [\"zap\"]",
+        "unknown metrics collector \"zap\"",
+    ),
+    (
+        "crio.metrics",
+        "metrics_port = 70000",
+        "70000 is not between 0 and 65535",
+    ),
+    (
+        "crio.stats",
+        "included_pod_metrics = [\"zap\"]",
+        "invalid pod metric \"zap\"",
+    ),
+    (
+        "crio.stats",
+        "included_pod_metrics = [\"all\", \"cpu\"]",
+        "\"all\" must be the only entry",
+    ),
+];
+
 #[test]
 fn values_that_crio_refuses() {
-    for (table, line, reason) in [
-        (
-            "crio",
-            "log_dir = \"logs\"",
-            "log_dir is not an absolute path",
-        ),
-        (
-            "crio",
-            "storage_driver = \"aufs\"",
-            "unknown storage driver",
-        ),
-        (
-            "crio.api",
-            "tls_min_version = \"VersionTLS11\"",
-            "unsupported TLS version",
-        ),
-        (
-            "crio.api",
-            "tls_cipher_suites = [\"NONE\"]",
-            "unsupported TLS cipher suite \"NONE\"",
-        ),
-        ("crio.api", "stream_port = \"http\"", "is not a port number"),
-        (
-            "crio.runtime",
-            "cgroup_manager = \"fs\"",
-            "unrecognized cgroup manager type \"fs\"",
-        ),
-        (
-            "crio.runtime",
-            "log_level = \"loud\"",
-            "not a valid logrus Level: \"loud\"",
-        ),
-        (
-            "crio.runtime",
-            "log_size_max = 100",
-            "log size max should be negative or >= 8192",
-        ),
-        (
-            "crio.runtime",
-            "default_ulimits = [\"zap=1\"]",
-            "invalid ulimit type: zap",
-        ),
-        (
-            "crio.runtime",
-            "default_sysctls = [\"a = b\"]",
-            "not a valid sysctl",
-        ),
-        (
-            "crio.runtime",
-            "default_capabilities = [\"FLY\"]",
-            "unknown capability \"FLY\"",
-        ),
-        (
-            "crio.runtime",
-            "additional_devices = [\"x\"]",
-            "is not a valid device",
-        ),
-        (
-            "crio.runtime",
-            "additional_devices = [\"/dev/a:/dev/b:z\"]",
-            "invalid device mode",
-        ),
-        (
-            "crio.runtime",
-            "additional_artifact_stores = [\"rel\"]",
-            "additional_artifact_stores entry must be absolute: \"rel\"",
-        ),
-        (
-            "crio.runtime",
-            "default_runtime = \"x\"",
-            "default_runtime set to \"x\", but no runtime entry table [crio.runtime.runtimes.x] was found",
-        ),
-        (
-            "crio.runtime",
-            "infra_ctr_cpuset = \"a-b\"",
-            "invalid CPU set",
-        ),
-        (
-            "crio.runtime",
-            "uid_mappings = \"0:1\"",
-            "invalid id mapping",
-        ),
-        (
-            "crio.runtime",
-            "separate_pull_cgroup = \"here\"",
-            "separate pull cgroup should be 'pod' or a systemd slice",
-        ),
-        (
-            "crio.runtime.runtimes.crun",
-            "monitor_cgroup = \"x\"",
-            "conmon cgroup should be 'pod' or a systemd slice",
-        ),
-        (
-            "crio.runtime.runtimes.crun",
-            "runtime_type = \"jail\"",
-            "invalid `runtime_type` \"jail\"",
-        ),
-        (
-            "crio.runtime.runtimes.crun",
-            "runtime_path = \"bin/crun\"",
-            "runtime_path must be absolute",
-        ),
-        (
-            "crio.runtime.runtimes.crun",
-            "runtime_config_path = \"/x\"",
-            "'vm' runtime type",
-        ),
-        (
-            "crio.runtime.runtimes.crun",
-            "allowed_annotations = [\"zap\"]",
-            "unrecognized allowed annotation \"zap\"",
-        ),
-        (
-            "crio.runtime.workloads.w",
-            "annotation_prefix = \"p\"",
-            "annotation shouldn't be empty",
-        ),
-        (
-            "crio.checkpoint_restore",
-            "container_level_enabled = \"some\"",
-            "container_level_enabled",
-        ),
-        (
-            "crio.image",
-            "image_volumes = \"copy\"",
-            "unrecognized image volume type specified",
-        ),
-        (
-            "crio.image",
-            "short_name_mode = \"lax\"",
-            "invalid short name mode",
-        ),
-        (
-            "crio.image",
-            "pull_progress_timeout = \"5\"",
-            "time: missing unit in duration \"5\"",
-        ),
-        (
-            "crio.image",
-            "namespaced_auth_dir = \"auth\"",
-            "namespaced_auth_dir is not an absolute path",
-        ),
-        (
-            "crio.network",
-            "cni_status_grace_period = \"-1s\"",
-            "must not be negative",
-        ),
-        (
-            "crio.metrics",
-            "metrics_collectors = [\"zap\"]",
-            "unknown metrics collector \"zap\"",
-        ),
-        (
-            "crio.metrics",
-            "metrics_port = 70000",
-            "70000 is not between 0 and 65535",
-        ),
-        (
-            "crio.stats",
-            "included_pod_metrics = [\"zap\"]",
-            "invalid pod metric \"zap\"",
-        ),
-        (
-            "crio.stats",
-            "included_pod_metrics = [\"all\", \"cpu\"]",
-            "\"all\" must be the only entry",
-        ),
-    ] {
+    for (table, line, reason) in REFUSED {
         let message = message(&format!("[{table}]\n{line}\n"));
         assert!(message.contains(reason), "{line}: {message}");
         let key = line.split(' ').next().unwrap();
