@@ -1,0 +1,40 @@
+//! Running one more process in a container.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the process gets its standard descriptors from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ExecStdio {
+    /// From descriptors beside the request: after the process document come those said to be present, in this order.
+    /// An absent one is `/dev/null`.
+    Descriptors {
+        /// Whether stdin comes.
+        stdin: bool,
+        /// Whether stdout comes.
+        stdout: bool,
+        /// Whether stderr comes.
+        stderr: bool,
+    },
+    /// A pseudo terminal, whose master is sent to this listening stream socket.
+    Terminal {
+        /// Path of the socket.
+        console_socket: PathBuf,
+    },
+}
+
+/// Request to run a process. The first descriptor beside it is a readable file (usually a sealed memfd) with the OCI
+/// `process` document.
+///
+/// Nobody but the caller watches the time: to end it, send `KillExec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Container to run it in.
+    pub container: String,
+    /// Name for the exec, unique among the living execs of this monitor.
+    pub exec: String,
+    /// Standard descriptors.
+    pub stdio: ExecStdio,
+}

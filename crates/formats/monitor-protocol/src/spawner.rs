@@ -1,0 +1,61 @@
+//! Requests of the daemon to the spawner.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// Where a monitor is to live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorCgroup {
+    /// As a `cgroupsPath`: a directory, or `slice:prefix:name` with the systemd driver.
+    pub path: String,
+    /// Whether systemd makes it.
+    pub systemd: bool,
+}
+
+/// What a new monitor needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorConfig {
+    /// Pod the monitor is for.
+    pub pod: String,
+    /// Socket it listens on; its directory must exist, and the monitor ends when that is gone and nothing lives.
+    pub socket: PathBuf,
+    /// Its own cgroup; `None` leaves it in the spawner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<MonitorCgroup>,
+}
+
+/// Request to the spawner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum SpawnerRequest {
+    /// Start a monitor.
+    Spawn {
+        /// Number the reply carries.
+        seq: u64,
+        /// What it needs to know.
+        config: MonitorConfig,
+    },
+}
+
+/// Answer of the spawner, or of the monitor it made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum SpawnerReply {
+    /// The monitor listens.
+    Spawned {
+        /// Number of the request.
+        seq: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// There is no monitor.
+    Failed {
+        /// Number of the request.
+        seq: u64,
+        /// Why.
+        failure: Failure,
+    },
+}
