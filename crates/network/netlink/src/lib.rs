@@ -1,1 +1,27 @@
-//! Typed rtnetlink and nftables sockets.
+//! Typed rtnetlink and nftables sockets: what a pod network needs of the kernel, without any
+//! helper program.
+//!
+//! Everything is synchronous: the kernel answers netlink requests before `send` returns, so there
+//! is never anything to wait for. Several changes travel in one message (see [`LinkRequests`]), and
+//! every nftables change is one transaction ([`nft::Transaction`]) that happens as a whole or not
+//! at all.
+//!
+//! This crate knows links, addresses, routes and rules, but not pods or CNI.
+
+#![forbid(unsafe_code)]
+
+mod link;
+mod mac;
+mod message;
+mod netns;
+pub mod nft;
+mod query;
+mod request;
+mod socket;
+
+pub use link::{Link, VethSpec};
+pub use mac::{MacAddress, ParseMacError};
+pub use netns::{Netns, NetnsError};
+pub use query::RouteAnswer;
+pub use request::{LinkRequests, RouteSpec};
+pub use socket::{NetlinkError, RouteSocket};

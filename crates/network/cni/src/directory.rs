@@ -1,0 +1,167 @@
+//! The directory of network configurations, read again whenever it changed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crioxide_files::read_limited;
+
+use crate::error::chain;
+use crate::{NetworkList, NotReady, ParseConfigError};
+
+/// Configurations are a few kilobytes.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// A directory of `.conflist`, `.conf` and `.json` files.
+#[derive(Debug)]
+pub(crate) struct ConfDir {
+    path: PathBuf,
+    loaded: Mutex<Option<(Stamp, Arc<Loaded>)>>,
+}
+
+/// What the directory holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Usable networks in lexical order of their files.
+    pub(crate) lists: Vec<Arc<NetworkList>>,
+    /// Why other files are not used.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Name, inode, size, change time of each file: equal as long as nothing was touched.
+type Stamp = Vec<(PathBuf, u64, u64, i64, i64)>;
+
+impl ConfDir {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            loaded: Mutex::new(None),
+        }
+    }
+
+    /// The directory's networks as of now.
+    pub(crate) fn load(&self) -> Result<Arc<Loaded>, NotReady> {
+        let stamp = self.stamp().map_err(|error| NotReady {
+            reason: format!(
+                "read CNI configuration directory `{}`: {error}",
+                self.path.display()
+            ),
+        })?;
+        let mut guard = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((seen, loaded)) = guard.as_ref() {
+            if *seen == stamp {
+                return Ok(Arc::clone(loaded));
+            }
+        }
+        let loaded = Arc::new(read_all(stamp.iter().map(|(path, ..)| path.as_path())));
+        for failure in &loaded.failures {
+            tracing::warn!("{failure}");
+        }
+        let names: Vec<_> = loaded.lists.iter().map(|list| list.name.as_str()).collect();
+        tracing::info!(directory = %self.path.display(), networks = ?names, "CNI configuration loaded");
+        *guard = Some((stamp, Arc::clone(&loaded)));
+        Ok(loaded)
+    }
+
+    /// The network pods are attached to: the one called `wanted`, or the first.
+    pub(crate) fn default_network(
+        &self,
+        wanted: Option<&str>,
+    ) -> Result<Arc<NetworkList>, NotReady> {
+        let loaded = self.load()?;
+        let found = match wanted {
+            Some(name) => loaded.lists.iter().find(|list| list.name == name),
+            None => loaded.lists.first(),
+        };
+        found.cloned().ok_or_else(|| {
+            let directory = self.path.display();
+            let mut reason = match wanted {
+                Some(name) => format!("CNI network `{name}` is not configured in {directory}"),
+                None => format!(
+                    "no CNI configuration file in {directory}. Has your network provider started?"
+                ),
+            };
+            for failure in &loaded.failures {
+                reason.push_str("; ");
+                reason.push_str(failure);
+            }
+            NotReady { reason }
+        })
+    }
+
+    /// Whether the directory holds no configuration at all, good or bad.
+    pub(crate) fn is_empty(&self) -> Result<bool, NotReady> {
+        let loaded = self.load()?;
+        Ok(loaded.lists.is_empty() && loaded.failures.is_empty())
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut stamp = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if !matches!(
+                path.extension().and_then(|ending| ending.to_str()),
+                Some("conflist" | "conf" | "json")
+            ) {
+                continue;
+            }
+            // A file that vanished meanwhile, or a dangling link, counts as not there.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            if metadata.is_file() {
+                stamp.push((
+                    path,
+                    metadata.ino(),
+                    metadata.size(),
+                    metadata.ctime(),
+                    metadata.ctime_nsec(),
+                ));
+            }
+        }
+        stamp.sort_unstable();
+        Ok(stamp)
+    }
+}
+
+fn read_all<'a>(paths: impl Iterator<Item = &'a Path>) -> Loaded {
+    let mut loaded = Loaded {
+        lists: Vec::new(),
+        failures: Vec::new(),
+    };
+    for path in paths {
+        match read_file(path) {
+            Ok(list) => match loaded.lists.iter().find(|other| other.name == list.name) {
+                Some(_) => loaded.failures.push(format!(
+                    "CNI configuration `{}`: network `{}` is defined by an earlier file",
+                    path.display(),
+                    list.name
+                )),
+                None => loaded.lists.push(Arc::new(list)),
+            },
+            Err(error) => loaded.failures.push(chain(&error)),
+        }
+    }
+    loaded
+}
+
+fn read_file(path: &Path) -> Result<NetworkList, ParseConfigError> {
+    let bytes = read_limited(path, FILE_LIMIT).map_err(|error| ParseConfigError::Read {
+        path: path.to_owned(),
+        source: io::Error::other(chain(&error)),
+    })?;
+    if path.extension().is_some_and(|ending| ending == "conflist") {
+        NetworkList::parse_list(path, &bytes)
+    } else {
+        NetworkList::parse_single(path, &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;
