@@ -26,6 +26,10 @@ pub struct NodeOptions {
     pub insecure_registries: Vec<String>,
     /// TOML that goes before everything else of `[crio.runtime]`.
     pub runtime_keys: String,
+    /// TOML that goes before everything else of `[crio.api]`.
+    pub api_keys: String,
+    /// TOML that goes before everything else of `[crio.image]`.
+    pub image_keys: String,
     /// TOML tables for the end of crio.conf.
     pub more_tables: String,
     /// The network list instead of the usual bridge.

@@ -51,8 +51,10 @@ log_dir = "{base}/log"
 version_file = "{base}/run/version"
 clean_shutdown_file = "{base}/clean"
 [crio.api]
+{}
 listen = "{base}/node.sock"
 [crio.image]
+{}
 signature_policy = "{base}/etc/policy.json"
 signature_policy_dir = "{base}/etc/policies"
 namespaced_auth_dir = "{base}/etc/auth"
@@ -75,7 +77,7 @@ runtime_path = "builtin"
 runtime_root = "{base}/oci/builtin"
 monitor_cgroup = "pod"
 "#,
-        options.runtime_keys
+        options.api_keys, options.image_keys, options.runtime_keys
     );
     for runtime in ["runc", "crun"] {
         if let Ok(path) = requirements::program(runtime) {

@@ -1,0 +1,16 @@
+//! The daemon as a whole, by its CRI socket. Each test has a node of its own; see `crioxide_test_support`.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod crictl;
+mod handlers;
+mod images;
+mod interop;
+mod kill;
+mod leaks;
+mod lifecycle;
+mod resources;
+mod restart;
+mod scene;
+mod smoke;
+mod variants;

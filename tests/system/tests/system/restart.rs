@@ -1,0 +1,172 @@
+//! Pods live on while the daemon is away, and are all there when it is back.
+
+use anyhow::{Result, ensure};
+use crioxide_cri_api::v1::{ContainerState, PodSandboxState};
+use crioxide_test_support::skip_unless;
+use crioxide_test_support::waiting::eventually;
+
+use crate::scene::{Scene, possible};
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Graceful,
+    Killed,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graceful() -> Result<()> {
+    skip_unless!(possible());
+    pods_survive(End::Graceful).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed() -> Result<()> {
+    skip_unless!(possible());
+    pods_survive(End::Killed).await
+}
+
+async fn pods_survive(end: End) -> Result<()> {
+    let mut scene = Scene::start().await?;
+    let node = &mut scene.node;
+    let pod = node.pod("survivor");
+    let script = "i=0; while [ ! -e /end ]; do i=$((i+1)); echo $i; sleep 0.05; done; exit 9";
+    let (pod_id, runs) = node
+        .run(
+            &pod,
+            &node.container("runs", &scene.image, &["sh", "-c", script]),
+            "",
+        )
+        .await?;
+    let short = node.container(
+        "ends",
+        &scene.image,
+        &[
+            "sh",
+            "-c",
+            "while [ ! -e /end ]; do sleep 0.05; done; exit 5",
+        ],
+    );
+    let ends = node.client.create(&pod_id, &short, &pod).await?;
+    node.client.start(&ends).await?;
+    let idle = node
+        .client
+        .create(
+            &pod_id,
+            &node.container("idle", &scene.image, &["true"]),
+            &pod,
+        )
+        .await?;
+    let before = node.client.pod_status(&pod_id).await?;
+    let started_at = node.client.container_status(&runs).await?.started_at;
+    // The second container ends while nobody is there to see it.
+    let ends_pid = container_pid(node, &ends).await?;
+
+    match end {
+        End::Graceful => node.stop().await?,
+        End::Killed => node.kill().await?,
+    }
+    let lines = node.container_log(&pod, "runs")?["stdout"].lines().count();
+    std::fs::write(format!("/proc/{ends_pid}/root/end"), "")?;
+    eventually("the container without a daemon ends", async || {
+        ensure!(!std::path::Path::new(&format!("/proc/{ends_pid}")).exists());
+        Ok(())
+    })
+    .await?;
+    eventually("the log grows without a daemon", async || {
+        ensure!(node.container_log(&pod, "runs")?["stdout"].lines().count() > lines);
+        Ok(())
+    })
+    .await?;
+    node.start_again().await?;
+
+    let after = node.client.pod_status(&pod_id).await?;
+    ensure!(after.state() == PodSandboxState::SandboxReady, "{after:?}");
+    ensure!(
+        after.network == before.network && after.created_at == before.created_at,
+        "{before:?}\n{after:?}"
+    );
+    let status = node.client.container_status(&runs).await?;
+    ensure!(
+        status.state() == ContainerState::ContainerRunning && status.started_at == started_at,
+        "{status:?}"
+    );
+    let status = node.exited(&ends).await?;
+    ensure!(
+        status.exit_code == 5 && status.finished_at > status.started_at,
+        "{status:?}"
+    );
+    let status = node.client.container_status(&idle).await?;
+    ensure!(
+        status.state() == ContainerState::ContainerCreated,
+        "{status:?}"
+    );
+
+    // And everything can still be done with them.
+    node.client.start(&idle).await?;
+    ensure!(node.exited(&idle).await?.exit_code == 0);
+    let done = node.client.exec(&runs, &["touch", "/end"], 30).await?;
+    ensure!(done.exit_code == 0, "{done:?}");
+    ensure!(node.exited(&runs).await?.exit_code == 9);
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_monitor_is_reported() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let (_, id) = node
+        .run(
+            &node.pod("orphan"),
+            &node.container("main", &scene.image, &["sleep", "600"]),
+            "",
+        )
+        .await?;
+    let pid = container_pid(node, &id).await?;
+    let monitor = parent_of(pid)?;
+    ensure!(
+        monitor > 1,
+        "the container's parent is its monitor, not {monitor}"
+    );
+    let monitor = rustix::process::Pid::from_raw(monitor).expect("more than one");
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL)?;
+    eventually("the daemon reports what is", async || {
+        let alive = std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let status = node.client.container_status(&id).await?;
+        let expected = if alive {
+            ContainerState::ContainerRunning
+        } else {
+            ContainerState::ContainerExited
+        };
+        ensure!(status.state() == expected, "alive: {alive}, {status:?}");
+        Ok(())
+    })
+    .await?;
+    scene.node.finish().await
+}
+
+/// The host's process id of the container's first process.
+async fn container_pid(node: &crioxide_test_support::TestNode, container: &str) -> Result<i32> {
+    let request = crioxide_cri_api::v1::ContainerStatusRequest {
+        container_id: container.to_owned(),
+        verbose: true,
+    };
+    let answer = node
+        .client
+        .runtime
+        .clone()
+        .container_status(request)
+        .await?
+        .into_inner();
+    let info: serde_json::Value =
+        serde_json::from_str(answer.info.get("info").map_or("{}", String::as_str))?;
+    let pid = info["pid"].as_i64().unwrap_or(0);
+    ensure!(pid > 1, "the verbose status holds the process id: {info}");
+    Ok(i32::try_from(pid)?)
+}
+
+fn parent_of(pid: i32) -> Result<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.unwrap_or("0").trim().parse()?)
+}

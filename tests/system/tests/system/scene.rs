@@ -1,0 +1,72 @@
+//! What most tests begin with: a registry with busybox, and a node that has pulled it.
+
+use anyhow::{Context, Result, ensure};
+use crioxide_test_support::image::{Format, ImageBuilder, busybox_program};
+use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode, requirements};
+use tonic::{Code, Status};
+
+/// A node with an image.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) node: TestNode,
+    pub(crate) registry: ScriptedRegistry,
+    /// The name of a pulled busybox image.
+    pub(crate) image: String,
+}
+
+impl Scene {
+    pub(crate) async fn start() -> Result<Self> {
+        Self::start_with(NodeOptions::default()).await
+    }
+
+    pub(crate) async fn start_with(mut options: NodeOptions) -> Result<Self> {
+        let registry = ScriptedRegistry::start().await?;
+        let image = registry.add(
+            "test/busybox",
+            "1",
+            &ImageBuilder::busybox(Format::Oci)?.build()?,
+        );
+        options.insecure_registries.push(registry.host());
+        let node = TestNode::start(options).await?;
+        node.client.pull(&image).await.context("PullImage")?;
+        Ok(Self {
+            node,
+            registry,
+            image,
+        })
+    }
+}
+
+/// What every test here needs.
+pub(crate) fn possible() -> Result<(), String> {
+    requirements::root()?;
+    requirements::daemon()?;
+    busybox_program()?;
+    Ok(())
+}
+
+/// Fails unless the call was refused with this code and a message that holds every one of `parts`.
+pub(crate) fn refused<T: std::fmt::Debug>(
+    answer: Result<T, Status>,
+    codes: &[Code],
+    parts: &[&str],
+) -> Result<()> {
+    let status = match answer {
+        Ok(value) => anyhow::bail!("was answered with {value:?} instead of being refused"),
+        Err(status) => status,
+    };
+    ensure!(
+        codes.contains(&status.code()),
+        "{:?} is none of {codes:?}: {}",
+        status.code(),
+        status.message()
+    );
+    for part in parts {
+        ensure!(
+            status.message().contains(part),
+            "the message does not name `{part}`: {}",
+            status.message()
+        );
+    }
+    Ok(())
+}
