@@ -31,19 +31,29 @@ impl From<&SandboxMetadata> for v1::PodSandboxMetadata {
 
 impl From<&v1::ContainerMetadata> for ContainerMetadata {
     fn from(cri: &v1::ContainerMetadata) -> Self {
-        Self { name: cri.name.clone(), attempt: cri.attempt }
+        Self {
+            name: cri.name.clone(),
+            attempt: cri.attempt,
+        }
     }
 }
 
 impl From<&ContainerMetadata> for v1::ContainerMetadata {
     fn from(metadata: &ContainerMetadata) -> Self {
-        Self { name: metadata.name.clone(), attempt: metadata.attempt }
+        Self {
+            name: metadata.name.clone(),
+            attempt: metadata.attempt,
+        }
     }
 }
 
 impl From<&v1::IdMapping> for IdMapping {
     fn from(cri: &v1::IdMapping) -> Self {
-        Self { host_id: cri.host_id, container_id: cri.container_id, length: cri.length }
+        Self {
+            host_id: cri.host_id,
+            container_id: cri.container_id,
+            length: cri.length,
+        }
     }
 }
 
@@ -80,11 +90,14 @@ impl From<&NamespaceOptions> for v1::NamespaceOption {
             pid: options.pid,
             ipc: options.ipc,
             target_id: options.target_id.clone(),
-            userns_options: options.userns_options.as_ref().map(|user| v1::UserNamespace {
-                mode: user.mode,
-                uids: user.uids.iter().map(v1::IdMapping::from).collect(),
-                gids: user.gids.iter().map(v1::IdMapping::from).collect(),
-            }),
+            userns_options: options
+                .userns_options
+                .as_ref()
+                .map(|user| v1::UserNamespace {
+                    mode: user.mode,
+                    uids: user.uids.iter().map(v1::IdMapping::from).collect(),
+                    gids: user.gids.iter().map(v1::IdMapping::from).collect(),
+                }),
         }
     }
 }
@@ -107,7 +120,11 @@ impl From<&v1::LinuxContainerResources> for LinuxResources {
                     limit: limit.limit,
                 })
                 .collect(),
-            unified: cri.unified.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            unified: cri
+                .unified
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             memory_swap_limit_in_bytes: cri.memory_swap_limit_in_bytes,
         }
     }
