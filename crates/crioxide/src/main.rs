@@ -1,1 +1,20 @@
-fn main() {}
+//! The one program: daemon, its helper processes, CNI plugins and command line.
+//!
+//! What it is to be is decided here from its arguments, before any thread exists, because some roles fork.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod launch;
+mod role;
+
+use std::process::ExitCode;
+
+use role::Role;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match Role::of(&arguments) {
+        Role::CommandLine => cli::run(arguments),
+        role => cli::refuse(&role),
+    }
+}

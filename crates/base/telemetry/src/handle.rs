@@ -44,6 +44,14 @@ impl Threshold {
     }
 }
 
+/// Checks a filter before there is a log.
+///
+/// # Errors
+/// When it is no regular expression.
+pub fn check_filter(filter: &str) -> Result<(), InvalidFilterError> {
+    compile(filter).map(|_| ())
+}
+
 fn compile(filter: &str) -> Result<Option<Regex>, InvalidFilterError> {
     if filter.is_empty() {
         return Ok(None);

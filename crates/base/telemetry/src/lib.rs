@@ -19,7 +19,7 @@ mod sink;
 mod text;
 
 pub use chain::{Chain, chain};
-pub use handle::{InvalidFilterError, LogHandle};
+pub use handle::{InvalidFilterError, LogHandle, check_filter};
 pub use level::{InvalidLevelError, Level};
 pub use quoting::go_quoted;
 pub use sink::{InitLogError, LogDestination};

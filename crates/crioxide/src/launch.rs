@@ -1,0 +1,12 @@
+//! From arguments, variables and files to what the daemon and the commands work with.
+
+mod environment;
+mod files;
+mod host;
+mod log;
+mod process;
+mod settings;
+
+pub(crate) use log::{start_log, start_plain_log};
+pub(crate) use process::prepare_daemon_process;
+pub(crate) use settings::load_settings;

@@ -1,0 +1,85 @@
+//! Which of its parts the program plays.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// A part with a `main` of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The daemon and the commands of its users, told apart by flags.
+    CommandLine,
+    /// The process that the daemon starts first and that forks the monitors.
+    Spawner,
+    /// The built-in OCI runtime by its command line. The arguments begin with the runtime's name.
+    OciRuntime { arguments: Vec<OsString> },
+    /// A CNI plugin of this type, as other CNI users call it.
+    CniPlugin { plugin: String },
+}
+
+/// The plugins that the program stands in for when it is called by their names.
+const CNI_PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "static"];
+
+impl Role {
+    /// The part that the arguments, program name first, ask for.
+    pub(crate) fn of(arguments: &[OsString]) -> Self {
+        let name = arguments
+            .first()
+            .map(Path::new)
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
+        if let Some(plugin) = name.filter(|name| CNI_PLUGINS.contains(name)) {
+            return Role::CniPlugin {
+                plugin: plugin.to_owned(),
+            };
+        }
+        let word = |index: usize| arguments.get(index).and_then(|argument| argument.to_str());
+        match (word(1), word(2)) {
+            (Some("spawner"), _) => Role::Spawner,
+            (Some("oci"), _) => Role::OciRuntime {
+                arguments: arguments.get(1..).unwrap_or_default().to_vec(),
+            },
+            (Some("cni"), Some(plugin)) => Role::CniPlugin {
+                plugin: plugin.to_owned(),
+            },
+            _ => Role::CommandLine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(words: &[&str]) -> Role {
+        Role::of(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn follows_from_name_and_first_word() {
+        assert_eq!(role(&[]), Role::CommandLine);
+        assert_eq!(role(&["/usr/bin/crio"]), Role::CommandLine);
+        assert_eq!(role(&["crio", "--root", "spawner"]), Role::CommandLine);
+        assert_eq!(role(&["crio", "spawner"]), Role::Spawner);
+        assert_eq!(
+            role(&["crio", "oci", "--root", "/r", "state", "x"]),
+            Role::OciRuntime {
+                arguments: ["oci", "--root", "/r", "state", "x"]
+                    .map(OsString::from)
+                    .to_vec()
+            }
+        );
+        assert_eq!(
+            role(&["crio", "cni", "bridge"]),
+            Role::CniPlugin {
+                plugin: "bridge".to_owned()
+            }
+        );
+        assert_eq!(
+            role(&["/opt/cni/bin/host-local"]),
+            Role::CniPlugin {
+                plugin: "host-local".to_owned()
+            }
+        );
+        assert_eq!(role(&["crio", "cni"]), Role::CommandLine);
+    }
+}
