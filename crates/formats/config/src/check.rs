@@ -9,7 +9,7 @@ mod workloads;
 use std::path::Path;
 
 use crate::diagnostic::{ConfigError, Warning};
-use crate::resolve::Origins;
+use crate::load::resolve::Origins;
 use crate::tables::{Config, METRICS_COLLECTORS};
 
 pub(crate) fn check(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::choice::LogFormat;
+use crate::value::choice::LogFormat;
 
 option_table! {
     /// Flags without a key in the configuration file.

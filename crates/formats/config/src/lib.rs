@@ -17,44 +17,35 @@
 
 #[macro_use]
 mod declare;
-#[macro_use]
-mod choice;
 
 pub mod annotations;
 mod check;
 mod command_line;
 mod diagnostic;
-pub mod duration;
-mod encode;
-mod finish;
-mod merge;
+mod load;
 mod option;
-mod overrides;
-mod raw;
+mod print;
 mod reload;
-mod resolve;
-mod runtimes_flag;
-pub mod size;
 mod tables;
-mod template;
 mod value;
 
-pub use choice::{
-    CgroupManager, CheckpointLevel, HandlerType, ImageVolumes, LogFormat, LogLevel, ShortNameMode,
-    TlsVersion,
-};
 pub use command_line::CommandLineOptions;
 pub use diagnostic::{ConfigError, Origin, Warning};
-pub use encode::effective_toml;
+pub use load::overrides::{Override, OverrideError, override_from_environment, override_from_flag};
+pub use load::raw::ConfigFile;
+pub use load::resolve::{HostDefaults, Loaded, resolve};
 pub use option::{Flag, Kind, Literal, OptionSpec, Visibility};
-pub use overrides::{Override, OverrideError, override_from_environment, override_from_flag};
-pub use raw::ConfigFile;
+pub use print::encode::effective_toml;
+pub use print::template::{Detail, config_template};
 pub use reload::{ReloadChange, ReloadKind, ReloadStep, apply_reload_step, reload_steps};
-pub use resolve::{HostDefaults, Loaded, resolve};
 pub use tables::{
     ApiConfig, CheckpointRestoreConfig, Config, ImageConfig, METRICS_COLLECTORS, MetricsConfig,
     NetworkConfig, NriConfig, NriDefaultValidatorConfig, RootConfig, RuntimeBinary, RuntimeConfig,
     RuntimeHandler, StatsConfig, TABLES, TableSpec, TracingConfig, Workload, WorkloadResources,
 };
-pub use template::{Detail, config_template};
+pub use value::choice::{
+    CgroupManager, CheckpointLevel, HandlerType, ImageVolumes, LogFormat, LogLevel, ShortNameMode,
+    TlsVersion,
+};
 pub use value::{IdleTimeout, InvalidValue, OptionValue, StreamPort, Value};
+pub use value::{duration, size};

@@ -1,6 +1,6 @@
 //! What SIGHUP changes: the reloadable options, in the order in which CRI-O applies them.
 
-use crate::overrides;
+use crate::load::overrides;
 use crate::tables::{self, Config};
 use crate::value::Value;
 

@@ -84,7 +84,7 @@ impl Default for Config {
             stats: StatsConfig::default(),
             nri: NriConfig::default(),
         };
-        crate::finish::place_monitors(&mut config);
+        crate::load::finish::place_monitors(&mut config);
         config
     }
 }

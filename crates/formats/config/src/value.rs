@@ -1,11 +1,14 @@
 //! Untyped values, and the conversion between them and the types of the resolved configuration.
 
+pub(crate) mod choice;
+pub mod duration;
+pub mod size;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::duration;
 use crate::option::Kind;
 
 /// A value as it stands in a file, a flag or a variable.

@@ -1,10 +1,10 @@
 //! Checks of `[crio.api]`.
 
 use super::names::CIPHER_SUITES;
-use crate::choice::TlsVersion;
 use crate::diagnostic::{ConfigError, Warning};
-use crate::resolve::Origins;
+use crate::load::resolve::Origins;
 use crate::tables::Config;
+use crate::value::choice::TlsVersion;
 
 pub(super) fn check(
     config: &mut Config,

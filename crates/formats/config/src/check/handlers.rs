@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::annotations;
-use crate::choice::{CgroupManager, HandlerType};
 use crate::diagnostic::{ConfigError, Warning};
-use crate::finish::is_shim_name;
-use crate::resolve::Origins;
+use crate::load::finish::is_shim_name;
+use crate::load::resolve::Origins;
 use crate::tables::{Config, RuntimeBinary, RuntimeHandler};
+use crate::value::choice::{CgroupManager, HandlerType};
 
 /// A broken default handler is an error; any other broken handler is dropped with a warning.
 pub(super) fn check(

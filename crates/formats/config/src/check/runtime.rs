@@ -1,10 +1,10 @@
 //! Checks of `[crio.runtime]`.
 
 use super::names::{CAPABILITIES, ULIMITS};
-use crate::choice::CgroupManager;
 use crate::diagnostic::ConfigError;
-use crate::resolve::Origins;
+use crate::load::resolve::Origins;
 use crate::tables::Config;
+use crate::value::choice::CgroupManager;
 
 /// The least container log that a monitor can handle: one read buffer of conmon.
 const MINIMUM_LOG_SIZE: i64 = 8192;

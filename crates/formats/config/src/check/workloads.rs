@@ -3,7 +3,7 @@
 use super::runtime::check_cpuset;
 use crate::annotations;
 use crate::diagnostic::ConfigError;
-use crate::resolve::Origins;
+use crate::load::resolve::Origins;
 use crate::tables::Config;
 
 /// The shortest CPU period that the kernel takes, in microseconds.

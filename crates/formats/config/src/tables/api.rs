@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Config;
-use crate::choice::TlsVersion;
+use crate::value::choice::TlsVersion;
 use crate::value::{IdleTimeout, StreamPort};
 
 option_table! {

@@ -1,7 +1,7 @@
 //! `[crio.checkpoint_restore]`
 
 use super::Config;
-use crate::choice::CheckpointLevel;
+use crate::value::choice::CheckpointLevel;
 
 option_table! {
     /// `[crio.checkpoint_restore]`: checkpoint and restore of containers.

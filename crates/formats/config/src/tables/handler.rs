@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::choice::HandlerType;
+use crate::value::choice::HandlerType;
 
 /// The `runtime_path` that names the built-in runtime.
 pub(crate) const BUILTIN_RUNTIME: &str = "builtin";
@@ -86,6 +86,6 @@ impl RuntimeHandler {
 
     /// The least memory a container of this handler may ask for, in bytes. `None` when the text is unreadable.
     pub fn minimum_memory_bytes(&self) -> Option<u64> {
-        crate::size::parse_bytes(&self.container_min_memory)
+        crate::value::size::parse_bytes(&self.container_min_memory)
     }
 }

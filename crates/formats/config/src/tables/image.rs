@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
-use crate::choice::{ImageVolumes, ShortNameMode};
 use crate::reload::ReloadKind;
+use crate::value::choice::{ImageVolumes, ShortNameMode};
 
 option_table! {
     /// `[crio.image]`: how images are found, verified and pulled.

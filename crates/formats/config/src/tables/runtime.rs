@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::Config;
-use crate::choice::{CgroupManager, LogLevel};
 use crate::reload::ReloadKind;
+use crate::value::choice::{CgroupManager, LogLevel};
 
 option_table! {
     /// `[crio.runtime]`: how pods and containers are run.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use crate::check;
 use crate::diagnostic::{ConfigError, Origin, Warning};
-use crate::finish::{self, Declared};
-use crate::merge::{self, PLUGIN_DIRS, STORAGE_OPTION};
+use crate::load::finish::{self, Declared};
+use crate::load::merge::{self, PLUGIN_DIRS, STORAGE_OPTION};
+use crate::load::overrides::{self, Override};
+use crate::load::raw::{ConfigFile, RawConfig, RawWorkload, Settings};
+use crate::load::runtimes_flag;
 use crate::option::OptionSpec;
-use crate::overrides::{self, Override};
-use crate::raw::{ConfigFile, RawConfig, RawWorkload, Settings};
-use crate::runtimes_flag;
 use crate::tables::{self, Config, RuntimeHandler, Workload, WorkloadResources};
 use crate::value::{OptionValue, Value};
 

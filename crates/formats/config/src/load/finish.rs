@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::choice::{CgroupManager, CheckpointLevel};
 use crate::diagnostic::{ConfigError, Warning};
-use crate::resolve::Origins;
+use crate::load::resolve::Origins;
 use crate::tables::{BUILTIN_RUNTIME, Config, RuntimeBinary, RuntimeHandler};
+use crate::value::choice::{CgroupManager, CheckpointLevel};
 
 /// What the user said explicitly.
 pub(crate) struct Declared<'o> {

@@ -1,7 +1,7 @@
 //! The items of `--runtimes`: `name:path:root[:type[:privileged_without_host_devices[:config_path[:memory]]]]`.
 
 use crate::diagnostic::Origin;
-use crate::raw::{Setting, Settings};
+use crate::load::raw::{Setting, Settings};
 use crate::value::Value;
 
 /// The keys of the fields after the name.

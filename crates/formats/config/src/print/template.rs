@@ -1,8 +1,8 @@
 //! The documented configuration file that `config` prints.
 
-use crate::encode::{bare_or_quoted, handler_entries, toml_value};
+use crate::load::resolve::HostDefaults;
 use crate::option::OptionSpec;
-use crate::resolve::HostDefaults;
+use crate::print::encode::{bare_or_quoted, handler_entries, toml_value};
 use crate::tables::{Config, RuntimeHandler, TABLES, Workload, WorkloadResources};
 
 /// Which keys are live, that is, not commented out.
@@ -25,7 +25,7 @@ const PREFACE: &str = "\
 
 /// The template for `config`. `host` gives the defaults that depend on the machine.
 pub fn config_template(config: &Config, host: &HostDefaults, detail: Detail) -> String {
-    let defaults = crate::resolve::defaults_on(host);
+    let defaults = crate::load::resolve::defaults_on(host);
     let mut text = PREFACE.to_owned();
     for table in TABLES {
         text.push_str(&format!("\n# {}\n[{}]\n", table.doc, table.name));

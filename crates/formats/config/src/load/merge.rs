@@ -1,7 +1,7 @@
 //! Files on top of each other.
 
 use crate::diagnostic::{ConfigError, Warning};
-use crate::raw::{ConfigFile, RawConfig, Setting, Settings, parse};
+use crate::load::raw::{ConfigFile, RawConfig, Setting, Settings, parse};
 use crate::value::Value;
 
 pub(crate) const STORAGE_OPTION: &str = "crio.storage_option";

@@ -1,8 +1,8 @@
 //! Flags and environment variables: texts that become values of options.
 
 use crate::diagnostic::Origin;
+use crate::load::raw::Setting;
 use crate::option::{Kind, OptionSpec};
-use crate::raw::Setting;
 use crate::tables;
 use crate::value::Value;
 
@@ -115,7 +115,7 @@ fn value_of(kind: Kind, texts: &[String]) -> Result<Value, &'static str> {
         Kind::Integer => Value::Integer(parse_integer(last)?),
         Kind::Text => Value::Text(last.to_owned()),
         Kind::Duration => {
-            crate::duration::parse(last).map_err(|_| "parse error")?;
+            crate::value::duration::parse(last).map_err(|_| "parse error")?;
             Value::Text(last.to_owned())
         }
         // One occurrence may hold several items; a comma never belongs to one.
