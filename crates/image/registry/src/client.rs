@@ -36,8 +36,19 @@ pub struct ClientSettings {
     pub response_timeout: Duration,
     /// Limit between two pieces of a body.
     pub progress_timeout: Duration,
+    /// What to do about a blob that reaches it.
+    pub on_stall: OnStall,
     /// When and how often to try again.
     pub retry: RetryPolicy,
+}
+
+/// What to do about a blob that stops coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStall {
+    /// Give up.
+    Fail,
+    /// Go on with a new connection, as after a cut one.
+    Resume,
 }
 
 /// When and how often a failed request is tried again.
@@ -62,6 +73,7 @@ impl Default for ClientSettings {
             connect_timeout: Duration::from_secs(30),
             response_timeout: Duration::from_secs(60),
             progress_timeout: Duration::from_secs(60),
+            on_stall: OnStall::Resume,
             retry: RetryPolicy {
                 attempts: 5,
                 first_delay: Duration::from_millis(500),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use registry::{Mirror, MirrorUse, Registry};
-pub use resolve::{Endpoint, EndpointKind, Manifest, ResolveError};
+pub use resolve::{Endpoint, EndpointKind, Endpoints, Manifest, ResolveError};
 pub use short_name::{CandidatesError, ShortNameMode};
 
 /// Where registries.conf and what belongs to it are read from.

@@ -16,12 +16,12 @@ mod secret;
 pub use auth::{AuthFiles, Credentials, LoadAuthFileError};
 pub use certs::LoadCertificatesError;
 pub use client::{
-    BlobStream, ClientSettings, FetchError, FetchedManifest, MAX_MANIFEST, Phase, RegistryClient,
-    Repository, RetryPolicy,
+    BlobStream, ClientSettings, FetchError, FetchedManifest, MAX_MANIFEST, OnStall, Phase,
+    RegistryClient, Repository, RetryPolicy,
 };
 pub use conf::{
-    CandidatesError, ConfPaths, Endpoint, EndpointKind, LoadRegistriesConfError, Manifest, Mirror,
-    MirrorUse, RegistriesConf, Registry, ResolveError, ShortNameMode,
+    CandidatesError, ConfPaths, Endpoint, EndpointKind, Endpoints, LoadRegistriesConfError,
+    Manifest, Mirror, MirrorUse, RegistriesConf, Registry, ResolveError, ShortNameMode,
 };
 pub use content::ContentHasher;
 pub use policy::{LoadPolicyError, Policy, PolicyError, Transport};

@@ -8,7 +8,7 @@ use crioxide_names::Digest;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
 
-use super::{FetchError, Phase, Repository};
+use super::{FetchError, OnStall, Phase, Repository};
 
 /// Progress of this size makes earlier failures forgotten (bytes).
 const FORGIVING_PROGRESS: u64 = 1 << 20;
@@ -66,7 +66,7 @@ impl BlobStream {
         loop {
             let piece = match self.piece().await {
                 Ok(piece) => piece,
-                Err(error @ FetchError::Interrupted { .. }) => {
+                Err(error) if self.may_resume(&error) => {
                     self.back_off(error).await?;
                     continue;
                 }
@@ -89,6 +89,16 @@ impl BlobStream {
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
             }
+        }
+    }
+
+    fn may_resume(&self, error: &FetchError) -> bool {
+        match error {
+            FetchError::Interrupted { .. } => true,
+            FetchError::Timeout {
+                phase: Phase::Body, ..
+            } => self.repository.client.settings.on_stall == OnStall::Resume,
+            _ => false,
         }
     }
 

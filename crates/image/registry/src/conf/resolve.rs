@@ -23,6 +23,15 @@ pub struct Endpoint {
     pub kind: EndpointKind,
 }
 
+/// The places that may have an image, in the order to ask them: mirrors, then the registry itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// May all fail without harm.
+    pub mirrors: Vec<Endpoint>,
+    /// Has the last word.
+    pub primary: Endpoint,
+}
+
 /// Whether an endpoint is a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointKind {
@@ -92,14 +101,14 @@ impl fmt::Display for Endpoint {
 }
 
 impl RegistriesConf {
-    /// The endpoints for `reference` in the order to try them; the last is the registry itself.
-    pub fn resolve(&self, reference: &ImageReference) -> Result<Vec<Endpoint>, ResolveError> {
+    /// The endpoints for `reference`.
+    pub fn resolve(&self, reference: &ImageReference) -> Result<Endpoints, ResolveError> {
         let Some(registry) = self.find(&reference.to_string()) else {
-            return Ok(vec![endpoint(
-                reference,
-                Security::Verified,
-                EndpointKind::Primary,
-            )]);
+            let primary = endpoint(reference, Security::Verified, EndpointKind::Primary);
+            return Ok(Endpoints {
+                mirrors: Vec::new(),
+                primary,
+            });
         };
         if registry.blocked {
             return Err(ResolveError::Blocked {
@@ -107,7 +116,7 @@ impl RegistriesConf {
                 prefix: registry.prefix.clone(),
             });
         }
-        let mut endpoints = Vec::new();
+        let mut mirrors = Vec::new();
         for mirror in &registry.mirrors {
             let wanted = match mirror.serves {
                 MirrorUse::All => true,
@@ -116,7 +125,7 @@ impl RegistriesConf {
             };
             if wanted {
                 let rewritten = rewrite(reference, registry, &mirror.location)?;
-                endpoints.push(endpoint(
+                mirrors.push(endpoint(
                     &rewritten,
                     Security::of(mirror.insecure),
                     EndpointKind::Mirror,
@@ -124,12 +133,12 @@ impl RegistriesConf {
             }
         }
         let rewritten = rewrite(reference, registry, &registry.location)?;
-        endpoints.push(endpoint(
+        let primary = endpoint(
             &rewritten,
             Security::of(registry.insecure),
             EndpointKind::Primary,
-        ));
-        Ok(endpoints)
+        );
+        Ok(Endpoints { mirrors, primary })
     }
 
     /// The table with the longest match.

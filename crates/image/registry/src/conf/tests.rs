@@ -36,7 +36,9 @@ fn places(conf: &RegistriesConf, reference: &str) -> Vec<String> {
     let reference = ImageReference::parse(reference).unwrap();
     let endpoints = conf.resolve(&reference).unwrap();
     endpoints
+        .mirrors
         .iter()
+        .chain([&endpoints.primary])
         .map(|e| {
             let kind = if e.kind == EndpointKind::Mirror {
                 "mirror"

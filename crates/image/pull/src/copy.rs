@@ -1,0 +1,178 @@
+//! One image from a source into the store: manifest, config, layers, record.
+
+mod commit;
+mod error;
+mod resolve;
+
+use std::sync::Arc;
+
+use crioxide_names::{Digest, ImageId};
+use crioxide_store::{LayerId, Store};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::task::JoinSet;
+
+pub use error::CopyError;
+
+use crate::layer::{LayerError, LayerTask, StagedLayer};
+use crate::layer_locks::LayerLocks;
+use crate::platform::Platform;
+use crate::progress::{Audience, LayerState, ProgressEvent};
+use crate::source::Source;
+use resolve::ResolvedImage;
+
+/// What all copies into one store share.
+#[derive(Debug)]
+pub(crate) struct Copier {
+    pub(crate) store: Arc<Store>,
+    pub(crate) platform: Platform,
+    /// Layers that may be fetched at the same time, over all images.
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) layer_locks: LayerLocks,
+}
+
+/// An image that is in the store now.
+#[derive(Debug, Clone)]
+pub(crate) struct CopiedImage {
+    pub(crate) id: ImageId,
+    /// Digest of the manifest that the source's name led to: the list, if it is one.
+    pub(crate) digest: Digest,
+}
+
+/// A layer of the image at hand.
+#[derive(Debug)]
+struct Slot {
+    id: LayerId,
+    /// Held until the layer is in the store, if it was not there.
+    missing: Option<OwnedMutexGuard<()>>,
+}
+
+impl Copier {
+    /// Copies an image and gives it `names`. Nothing is left behind when it fails.
+    pub(crate) async fn copy(
+        &self,
+        source: Arc<dyn Source>,
+        names: Vec<String>,
+        audience: Arc<Audience>,
+    ) -> Result<CopiedImage, CopyError> {
+        let image = resolve::resolve(&*source, &self.platform).await?;
+        audience.report(&ProgressEvent::Resolved {
+            source: source.name(),
+            layers: image
+                .layers
+                .iter()
+                .map(|layer| (layer.digest.clone(), layer.size))
+                .collect(),
+        });
+        let slots = self.slots(&image).await?;
+        let staged = self.fetch(&source, &image, &slots, &audience).await?;
+        audience.report(&ProgressEvent::Committing);
+        let store = self.store.clone();
+        let copied = CopiedImage {
+            id: image.id.clone(),
+            digest: image.top.digest.clone(),
+        };
+        // Runs to its end even if nobody waits any more: an image is recorded whole or not at all.
+        let committing = tokio::task::spawn_blocking(move || {
+            let ids: Vec<_> = slots.iter().map(|slot| slot.id.clone()).collect();
+            let result = commit::commit(&store, image, &ids, staged, names);
+            drop(slots);
+            result
+        });
+        committing
+            .await
+            .map_err(|source| CopyError::Lost { source })??;
+        Ok(copied)
+    }
+
+    /// The image's layers, each either in the store or locked for us.
+    async fn slots(&self, image: &ResolvedImage) -> Result<Vec<Slot>, CopyError> {
+        let mut slots: Vec<Slot> = Vec::with_capacity(image.diff_ids.len());
+        for diff_id in &image.diff_ids {
+            let id = LayerId::of_content(slots.last().map(|slot| &slot.id), diff_id);
+            let mut missing = None;
+            if !self.has_layer(&id).await? {
+                let guard = self.layer_locks.acquire(&id).await;
+                missing = (!self.has_layer(&id).await?).then_some(guard);
+            }
+            slots.push(Slot { id, missing });
+        }
+        Ok(slots)
+    }
+
+    async fn has_layer(&self, id: &LayerId) -> Result<bool, CopyError> {
+        let (store, id) = (self.store.clone(), id.clone());
+        let found = tokio::task::spawn_blocking(move || store.layer(&id));
+        let found = found.await.map_err(|source| CopyError::Lost { source })?;
+        let found = found.map_err(|source| CopyError::Store {
+            source: Box::new(source.into()),
+        })?;
+        Ok(found.is_some_and(|layer| !layer.is_incomplete()))
+    }
+
+    /// Fetches and unpacks what is missing, the largest blobs first.
+    async fn fetch(
+        &self,
+        source: &Arc<dyn Source>,
+        image: &ResolvedImage,
+        slots: &[Slot],
+        audience: &Arc<Audience>,
+    ) -> Result<Vec<StagedLayer>, CopyError> {
+        let mut tasks = Vec::new();
+        for (index, slot) in slots.iter().enumerate() {
+            let blob = image.layers[index].clone();
+            if slot.missing.is_none() {
+                let (digest, total) = (blob.digest, blob.size);
+                let state = LayerState::Reused;
+                audience.report(&ProgressEvent::Layer {
+                    index,
+                    digest,
+                    done: total,
+                    total,
+                    state,
+                });
+                continue;
+            }
+            tasks.push(LayerTask {
+                store: self.store.clone(),
+                source: source.clone(),
+                audience: audience.clone(),
+                index,
+                blob,
+                diff_id: image.diff_ids[index].clone(),
+            });
+        }
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.blob.size));
+        let mut running = JoinSet::new();
+        for task in tasks {
+            let permits = self.permits.clone();
+            running.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                task.run().await
+            });
+        }
+        collect(running).await
+    }
+}
+
+/// Waits for all layers. At the first failure the others are stopped and what is staged is removed.
+async fn collect(
+    mut running: JoinSet<Result<StagedLayer, LayerError>>,
+) -> Result<Vec<StagedLayer>, CopyError> {
+    let mut staged = Vec::new();
+    while let Some(joined) = running.join_next().await {
+        let failed = match joined {
+            Ok(Ok(layer)) => {
+                staged.push(layer);
+                continue;
+            }
+            Ok(Err(error)) => error.into(),
+            Err(source) => CopyError::Lost { source },
+        };
+        running.shutdown().await;
+        // Removing a tree takes time that async threads do not have.
+        tokio::task::spawn_blocking(move || drop(staged)).await.ok();
+        return Err(failed);
+    }
+    staged.sort_by_key(|layer| layer.index);
+    Ok(staged)
+}

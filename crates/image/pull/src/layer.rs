@@ -1,0 +1,171 @@
+//! One layer on its way: fetched and hashed on an async task, decompressed and unpacked on a thread beside it.
+//!
+//! The unpacking side sees the end of the blob only after its size and digest were found right, so a staged layer is a
+//! verified one.
+
+mod decompress;
+mod error;
+mod pipe;
+
+use std::sync::Arc;
+
+use crioxide_names::Digest;
+use crioxide_registry::ContentHasher;
+use crioxide_store::{Compression, LayerStaging, Store, UnpackSummary};
+
+pub(crate) use decompress::{decompress, detect};
+pub use error::LayerError;
+
+use crate::manifest::Descriptor;
+use crate::progress::{Audience, LayerState, ProgressEvent};
+use crate::source::{Blob, Source};
+use pipe::{PipeReader, PipeWriter, pipe};
+
+/// Progress is reported after about this many bytes.
+const REPORT_EVERY: u64 = 256 << 10;
+
+/// A layer to fetch.
+pub(crate) struct LayerTask {
+    pub(crate) store: Arc<Store>,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) audience: Arc<Audience>,
+    /// Position, base layer first.
+    pub(crate) index: usize,
+    pub(crate) blob: Descriptor,
+    /// Digest that its tar must have.
+    pub(crate) diff_id: Digest,
+}
+
+/// A layer outside the store, complete and verified. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct StagedLayer {
+    pub(crate) index: usize,
+    pub(crate) staging: LayerStaging,
+    pub(crate) summary: UnpackSummary,
+    pub(crate) compression: Compression,
+}
+
+impl LayerTask {
+    /// Fetches, verifies and unpacks the layer.
+    pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
+        self.report(0, LayerState::Fetching);
+        let blob = self
+            .source
+            .blob(&self.blob)
+            .await
+            .map_err(|source| self.fetch_failed(source))?;
+        let (writer, reader) = pipe();
+        let (store, digest) = (self.store.clone(), self.blob.digest.clone());
+        let unpacking = tokio::task::spawn_blocking(move || unpack(&store, &digest, reader));
+        let fed = self.feed(blob, writer).await;
+        let unpacked = unpacking.await.map_err(|source| LayerError::Lost {
+            digest: self.blob.digest.clone(),
+            source,
+        })?;
+        // When both failed, the reader failed because the feeder did, unless the feeder only lost its reader.
+        let (staging, summary, compression) = match (fed, unpacked) {
+            (Err(Some(error)), _) | (_, Err(error)) => return Err(error),
+            (Ok(()), Ok(unpacked)) => unpacked,
+            (Err(None), Ok(_)) => {
+                let source =
+                    std::io::Error::other("the compressed content ends before the blob does");
+                return Err(LayerError::Decompress {
+                    digest: self.blob.digest.clone(),
+                    source,
+                });
+            }
+        };
+        if summary.diff_id != self.diff_id {
+            let actual = summary.diff_id.clone();
+            tokio::task::spawn_blocking(move || drop(staging))
+                .await
+                .ok();
+            return Err(LayerError::WrongDiffId {
+                digest: self.blob.digest.clone(),
+                wanted: self.diff_id.clone(),
+                actual,
+            });
+        }
+        self.report(self.blob.size, LayerState::Unpacked);
+        Ok(StagedLayer {
+            index: self.index,
+            staging,
+            summary,
+            compression,
+        })
+    }
+
+    /// `Err(None)`: nobody reads any more.
+    async fn feed(&self, mut blob: Blob, writer: PipeWriter) -> Result<(), Option<LayerError>> {
+        let mut hasher = ContentHasher::new(self.blob.digest.algorithm());
+        let (mut done, mut reported) = (0, 0);
+        while let Some(piece) = blob
+            .next()
+            .await
+            .map_err(|source| Some(self.fetch_failed(source)))?
+        {
+            hasher.update(&piece);
+            done += piece.len() as u64;
+            if done > self.blob.size {
+                return Err(Some(self.wrong_size(done)));
+            }
+            writer.write(piece).await.map_err(|_| None)?;
+            if done - reported >= REPORT_EVERY {
+                reported = done;
+                self.report(done, LayerState::Fetching);
+            }
+        }
+        if done != self.blob.size {
+            return Err(Some(self.wrong_size(done)));
+        }
+        let actual = hasher.finish();
+        if actual != self.blob.digest {
+            return Err(Some(LayerError::WrongDigest {
+                digest: self.blob.digest.clone(),
+                actual,
+            }));
+        }
+        writer.finish().await.map_err(|_| None)
+    }
+
+    fn report(&self, done: u64, state: LayerState) {
+        self.audience.report(&ProgressEvent::Layer {
+            index: self.index,
+            digest: self.blob.digest.clone(),
+            done,
+            total: self.blob.size,
+            state,
+        });
+    }
+
+    fn fetch_failed(&self, source: crate::source::SourceError) -> LayerError {
+        LayerError::Fetch {
+            digest: self.blob.digest.clone(),
+            source,
+        }
+    }
+
+    fn wrong_size(&self, received: u64) -> LayerError {
+        LayerError::WrongSize {
+            digest: self.blob.digest.clone(),
+            wanted: self.blob.size,
+            received,
+        }
+    }
+}
+
+type Unpacked = (LayerStaging, UnpackSummary, Compression);
+
+fn unpack(store: &Store, digest: &Digest, reader: PipeReader) -> Result<Unpacked, LayerError> {
+    let store_failed = |source| LayerError::Store {
+        digest: digest.clone(),
+        source: Box::new(source),
+    };
+    let mut staging = store.stage_layer(None).map_err(store_failed)?;
+    let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
+        digest: digest.clone(),
+        source,
+    })?;
+    let summary = staging.unpack(tar).map_err(store_failed)?;
+    Ok((staging, summary, compression))
+}

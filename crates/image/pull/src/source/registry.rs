@@ -1,0 +1,67 @@
+//! A registry as a source.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use crioxide_names::Digest;
+use crioxide_registry::{Endpoint, FetchedManifest, Manifest, Repository};
+
+use super::{Blob, RawManifest, Source, SourceError};
+use crate::manifest::Descriptor;
+
+/// An image at one endpoint.
+#[derive(Debug)]
+pub(crate) struct RegistrySource {
+    repository: Arc<Repository>,
+    endpoint: Endpoint,
+}
+
+impl RegistrySource {
+    pub(crate) fn new(repository: Repository, endpoint: Endpoint) -> Self {
+        Self {
+            repository: Arc::new(repository),
+            endpoint,
+        }
+    }
+}
+
+#[async_trait]
+impl Source for RegistrySource {
+    fn name(&self) -> String {
+        format!("docker://{}", self.endpoint)
+    }
+
+    async fn top_manifest(&self) -> Result<RawManifest, SourceError> {
+        Ok(self
+            .repository
+            .manifest(&self.endpoint.manifest)
+            .await?
+            .into())
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<RawManifest, SourceError> {
+        Ok(self
+            .repository
+            .manifest(&Manifest::Digest(digest.clone()))
+            .await?
+            .into())
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError> {
+        let stream = self
+            .repository
+            .open_blob(&descriptor.digest, descriptor.size)
+            .await?;
+        Ok(Blob::Remote(Box::new(stream)))
+    }
+}
+
+impl From<FetchedManifest> for RawManifest {
+    fn from(fetched: FetchedManifest) -> Self {
+        Self {
+            bytes: fetched.bytes,
+            media_type: fetched.media_type,
+            digest: fetched.digest,
+        }
+    }
+}
