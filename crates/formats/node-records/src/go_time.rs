@@ -43,6 +43,12 @@ pub fn parse(text: &str) -> Result<Moment, ParseTimeError> {
     }
 }
 
+/// The moment so many nanoseconds after 1970; the zero time if it is out of range.
+#[must_use]
+pub fn from_unix_nanoseconds(nanoseconds: i64) -> Moment {
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).ok()
+}
+
 /// Nanoseconds since 1970 as CRI reports them; 0 when it has not happened.
 #[must_use]
 pub fn unix_nanoseconds(moment: Moment) -> i64 {

@@ -4,6 +4,7 @@
 //! descriptors they trust and pass the facts in, which also makes every rule testable without root.
 #![forbid(unsafe_code)]
 
+pub mod annotation_filter;
 pub mod capabilities;
 pub mod cgroups_path;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod request;
 pub mod resources;
 pub mod rlimits;
 pub mod sandbox;
+pub mod seccomp;
 pub mod spec_error;
 pub mod stop_signal;
 pub mod sysctls;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys;
-use super::map::{ParseAnnotationsError, Reader, insert_ips};
+use super::map::{ParseAnnotationsError, Reader, insert_ips, requested};
 use super::values::{ContainerMetadata, Volume};
 use crate::go_json::record;
 use crate::go_time::{self, Moment};
@@ -95,9 +95,7 @@ impl ContainerAnnotations {
     /// The annotations of the record.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        let mut map = self.inherited.clone();
-        map.extend(self.annotations.clone());
-        map.extend(self.labels.clone());
+        let mut map = requested([&self.inherited, &self.annotations, &self.labels]);
         let mut put = |key: &str, value: &str| {
             map.insert(key.to_owned(), value.to_owned());
         };

@@ -108,3 +108,57 @@ pub const KUBERNETES_POD_NAME: &str = "io.kubernetes.pod.name";
 pub const KUBERNETES_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// CRI label: pod uid.
 pub const KUBERNETES_POD_UID: &str = "io.kubernetes.pod.uid";
+
+/// Whether only the runtime itself may set an annotation, because it restores pods from it.
+///
+/// Requests may carry any key; copied into a record unchecked they could pretend to be the runtime's own.
+#[must_use]
+pub fn is_internal(key: &str) -> bool {
+    const INTERNAL: [&str; 44] = [
+        MANAGER,
+        ANNOTATIONS,
+        CGROUP_PARENT,
+        CNI_RESULT,
+        CONTAINER_ID,
+        CONTAINER_NAME,
+        CONTAINER_TYPE,
+        CREATED,
+        HOST_NAME,
+        HOSTNAME_PATH,
+        HOST_NETWORK,
+        IMAGE,
+        IMAGE_NAME,
+        IMAGE_REF,
+        IMAGE_REPO_DIGESTS,
+        KUBE_NAME,
+        LABELS,
+        LOG_PATH,
+        METADATA,
+        MOUNT_POINT,
+        NAME,
+        NAMESPACE,
+        NAMESPACE_OPTIONS,
+        PORT_MAPPINGS,
+        PRIVILEGED_RUNTIME,
+        RESOLV_PATH,
+        RUNTIME_HANDLER,
+        SANDBOX_ID,
+        SANDBOX_NAME,
+        SECCOMP_PROFILE_PATH,
+        SHM_PATH,
+        STDIN,
+        STDIN_ONCE,
+        TTY,
+        VOLUMES,
+        POD_LINUX_OVERHEAD,
+        POD_LINUX_OVERHEAD_V1,
+        POD_LINUX_RESOURCES,
+        POD_LINUX_RESOURCES_V1,
+        SPOOFED,
+        SPOOFED_V1,
+        PLATFORM_RUNTIME_PATH,
+        PLATFORM_RUNTIME_PATH_V1,
+        STOP_SIGNAL,
+    ];
+    INTERNAL.contains(&key) || key.starts_with(IP_PREFIX)
+}

@@ -127,3 +127,14 @@ pub(super) fn insert_ips(map: &mut BTreeMap<String, String>, ips: &[String]) {
         map.insert(format!("{}{number}", keys::IP_PREFIX), ip.clone());
     }
 }
+
+/// What the request wants in the record, later maps winning, without the keys that are ours alone.
+pub(super) fn requested<'a>(
+    maps: impl IntoIterator<Item = &'a BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
+    maps.into_iter()
+        .flatten()
+        .filter(|(key, _)| !keys::is_internal(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}

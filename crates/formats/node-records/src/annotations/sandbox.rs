@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys;
-use super::map::{ParseAnnotationsError, Reader, insert_ips, parse_json};
+use super::map::{ParseAnnotationsError, Reader, insert_ips, parse_json, requested};
 use super::values::{LinuxResources, NamespaceOptions, PortMapping, SandboxMetadata};
 use crate::go_json::record;
 use crate::go_time::{self, Moment};
@@ -77,8 +77,7 @@ impl SandboxAnnotations {
     /// The annotations of the record, the CRI labels and annotations among them.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        let mut map = self.annotations.clone();
-        map.extend(self.labels.clone());
+        let mut map = requested([&self.annotations, &self.labels]);
         let mut put = |key: &str, value: &str| {
             map.insert(key.to_owned(), value.to_owned());
         };

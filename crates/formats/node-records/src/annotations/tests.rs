@@ -193,23 +193,29 @@ fn systemd_values_cannot_be_injected() {
 }
 
 #[test]
-fn pod_values_never_override_ours() {
-    let mut container = ContainerAnnotations {
+fn pod_values_never_pass_for_ours() {
+    let forged = BTreeMap::from([
+        (keys::CONTAINER_ID.to_owned(), "forged".to_owned()),
+        (keys::SPOOFED.to_owned(), "true".to_owned()),
+        (keys::CNI_RESULT.to_owned(), "{}".to_owned()),
+        (format!("{}0", keys::IP_PREFIX), "6.6.6.6".to_owned()),
+    ]);
+    let container = ContainerAnnotations {
         id: "real".into(),
+        annotations: forged.clone(),
+        inherited: forged.clone(),
         ..ContainerAnnotations::default()
     };
-    container
-        .annotations
-        .insert(keys::CONTAINER_ID.into(), "forged".into());
-    container
-        .inherited
-        .insert(keys::SANDBOX_ID.into(), "forged".into());
     let map = container.to_map();
-    assert_eq!(
-        (
-            map[keys::CONTAINER_ID].as_str(),
-            map[keys::SANDBOX_ID].as_str()
-        ),
-        ("real", "")
-    );
+    assert_eq!(map[keys::CONTAINER_ID], "real");
+    let sandbox = SandboxAnnotations {
+        id: "real".into(),
+        annotations: forged.clone(),
+        labels: forged,
+        ..SandboxAnnotations::default()
+    };
+    for map in [map, sandbox.to_map()] {
+        assert!(!map.contains_key(keys::SPOOFED) && !map.contains_key(keys::CNI_RESULT));
+        assert!(!map.keys().any(|key| key.starts_with(keys::IP_PREFIX)));
+    }
 }

@@ -163,7 +163,7 @@ fn mapped_mounts_carry_both_mappings() {
         length: 10,
     };
     let mapped = v1::Mount {
-        uid_mappings: vec![mapping.clone()],
+        uid_mappings: vec![mapping],
         gid_mappings: vec![mapping],
         ..request("/c", "/h")
     };
