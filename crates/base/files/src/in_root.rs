@@ -74,6 +74,11 @@ impl InRoot {
         &self.path
     }
 
+    /// Gives up the descriptor, an `O_PATH` one unless the root was made of another.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Opens whatever `inner` leads to, following symlinks inside the root, for use as a handle (`O_PATH`).
     pub fn open_path(&self, inner: impl AsRef<Path>) -> Result<OwnedFd, InRootError> {
         self.openat2("look up", inner.as_ref(), OFlags::PATH, 0)

@@ -1,0 +1,134 @@
+//! The seam between records and the ways of keeping layer content.
+
+pub(crate) mod overlay;
+
+use crate::{LayerId, MountOptions};
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a layer is for, which decides where a driver keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerUse {
+    /// Read-only content of images.
+    Image,
+    /// The writable layer of a container.
+    Container,
+}
+
+/// Where the permissions of a layer's root directory come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RootMode {
+    /// From the layer below.
+    OfParent,
+    /// The layer's own tar set them.
+    Own,
+}
+
+/// Keeps the content of layers. All methods are safe to call from several threads for different layers.
+pub(crate) trait Driver: Debug + Send + Sync {
+    /// Makes an empty layer in the new directory `staged`, outside any lock.
+    fn prepare(&self, staged: &Path) -> Result<(), DriverError>;
+
+    /// Puts a prepared layer on top of `parent`, whose content must be there.
+    fn stack(
+        &self,
+        staged: &Path,
+        parent: Option<&LayerId>,
+        root: RootMode,
+    ) -> Result<(), DriverError>;
+
+    /// Where the content of a prepared layer is written to.
+    fn staged_content(&self, staged: &Path) -> PathBuf;
+
+    /// A directory on the file system of the layers where prepared layers may be made.
+    fn staging_home(&self, layer_use: LayerUse) -> PathBuf;
+
+    /// Makes the prepared layer the layer `id`. What was there under that id without a record is removed first.
+    fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError>;
+
+    /// Moves everything of layer `id` into the directory `trash`; a layer that is not there is no error.
+    fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError>;
+
+    /// The directory with the content that layer `id` itself adds.
+    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError>;
+
+    /// Where layer `id` is seen whole once it is mounted.
+    fn mount_path(&self, id: &LayerId) -> PathBuf;
+
+    /// Mounts layer `id` at its mount path.
+    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError>;
+
+    /// Undoes [`Driver::mount`]; a layer that is not mounted is no error.
+    fn unmount(&self, id: &LayerId) -> Result<(), DriverError>;
+
+    /// Ids of all layers with content in the own store.
+    fn list(&self) -> Result<Vec<LayerId>, DriverError>;
+
+    /// What is wrong with the driver's own files of layer `id`, nothing if empty.
+    fn examine(&self, id: &LayerId) -> Vec<String>;
+
+    /// Gives back what the driver holds outside of layers, such as mounts of its home.
+    fn shut_down(&self) -> Result<(), DriverError>;
+}
+
+/// A driver could not do its part.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// A system call failed.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A layer has more layers below than the kernel can stack.
+    #[error("layer {id} has {depth} layers below it: overlayfs can stack 500 at most")]
+    TooDeep {
+        /// The layer.
+        id: String,
+        /// Number of layers below.
+        depth: usize,
+    },
+    /// A layer below is not there.
+    #[error("layer {id}: the layer below, {lower}, is missing")]
+    MissingLower {
+        /// The layer.
+        id: String,
+        /// What its `lower` file names.
+        lower: String,
+    },
+    /// A layer's directory has not got the files it must have.
+    #[error("layer {id}: {problem}")]
+    Damaged {
+        /// The layer.
+        id: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The caller asked for an option that the driver does not have.
+    #[error("mount layer {id}: option `{option}` is not supported")]
+    MountOption {
+        /// The layer.
+        id: String,
+        /// The option.
+        option: String,
+    },
+}
+
+impl DriverError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Io {
+            action,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+}

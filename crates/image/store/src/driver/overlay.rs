@@ -1,0 +1,434 @@
+//! The overlay driver: one directory per layer, stacked by overlayfs when mounted.
+
+mod home;
+mod link;
+mod mount;
+
+use self::home::{PrivateHome, is_mount_point};
+use self::link::LINKS;
+use self::mount::{Interface, OverlayMount, VfsFlags};
+use super::{Driver, DriverError, LayerUse, RootMode};
+use crate::layer_id::is_hex_id;
+use crate::options::OverlayOptions;
+use crate::{LayerId, MountAccess, MountOptions, Volatility};
+use rustix::mount::UnmountFlags;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Overlay layers below one or two homes.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    home: PathBuf,
+    image_home: PathBuf,
+    /// Homes of read-only stores, searched last.
+    foreign_homes: Vec<PathBuf>,
+    options: OverlayOptions,
+    private_home: PrivateHome,
+    interface: Interface,
+}
+
+impl Overlay {
+    /// Makes the homes if they are not there.
+    pub(crate) fn open(
+        home: PathBuf,
+        image_home: PathBuf,
+        foreign_homes: Vec<PathBuf>,
+        options: OverlayOptions,
+    ) -> Result<Self, DriverError> {
+        for directory in [&home, &image_home] {
+            make_dir_all(directory, 0o700)?;
+            make_dir_all(&directory.join(LINKS), 0o755)?;
+            make_dir_all(&directory.join("staging"), 0o700)?;
+        }
+        let private_home = PrivateHome::new(home.clone());
+        Ok(Self {
+            home,
+            image_home,
+            foreign_homes,
+            options,
+            private_home,
+            interface: Interface::Best,
+        })
+    }
+
+    /// The home that has layer `id`.
+    fn home_of(&self, id: &LayerId) -> Option<&Path> {
+        let mut homes = self.homes();
+        homes.find(|home| home.join(id).is_dir())
+    }
+
+    fn homes(&self) -> impl Iterator<Item = &Path> {
+        let own = self.own_homes();
+        own.chain(self.foreign_homes.iter().map(PathBuf::as_path))
+    }
+
+    fn own_homes(&self) -> impl Iterator<Item = &Path> {
+        let image_home = Some(self.image_home.as_path()).filter(|home| *home != self.home);
+        std::iter::once(self.home.as_path()).chain(image_home)
+    }
+
+    fn require_home_of(&self, id: &LayerId) -> Result<&Path, DriverError> {
+        self.home_of(id).ok_or_else(|| DriverError::Damaged {
+            id: id.to_string(),
+            problem: format!("{} is missing", self.home.join(id).display()),
+        })
+    }
+
+    /// Where `l/<short name>` is found, relative to the home if it is there.
+    fn find_lower(&self, name: String) -> PathBuf {
+        if self.foreign_homes.is_empty() && self.image_home == self.home {
+            return name.into();
+        }
+        let found = self
+            .homes()
+            .map(|home| home.join(&name))
+            .find(|path| path.is_dir());
+        found.unwrap_or_else(|| name.into())
+    }
+
+    fn overlay_mount(
+        &self,
+        id: &LayerId,
+        options: &MountOptions,
+    ) -> Result<OverlayMount, DriverError> {
+        let home = self.require_home_of(id)?;
+        let own = home.join(id);
+        let own_relative = if home == self.home {
+            PathBuf::from(id.as_str())
+        } else {
+            own.clone()
+        };
+        let names = link::read_lower(&own)?;
+        let mut lowers: Vec<PathBuf> = names
+            .into_iter()
+            .map(|name| self.find_lower(name))
+            .collect();
+        if lowers.is_empty() {
+            // A layer without a parent gets an empty one: overlayfs wants a lower directory.
+            make_dir(&own.join("empty"), 0o700).or_else(ignore_existing)?;
+            lowers.push(own_relative.join("empty"));
+        }
+        let mut mount = OverlayMount {
+            home: self.home.clone(),
+            target: self.target(id),
+            ..Default::default()
+        };
+        match options.access {
+            MountAccess::ReadWrite => {
+                mount.writable = Some((own_relative.join("diff"), own_relative.join("work")));
+            }
+            MountAccess::ReadOnly => {
+                lowers.insert(0, own_relative.join("diff"));
+                mount.flags.read_only = true;
+            }
+        }
+        mount.lowers = lowers;
+        for option in self.options.mount_options.iter().chain(&options.options) {
+            add_option(&mut mount, option);
+        }
+        if options.access == MountAccess::ReadWrite && options.volatility == Volatility::Volatile {
+            // The mark of an earlier volatile mount; the layer was not in use since, or it would be mounted.
+            let mark = own.join("work/work/incompat/volatile");
+            match fs::remove_dir_all(&mark) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(DriverError::io(
+                        "remove the mark of an earlier mount",
+                        mark,
+                        error,
+                    ));
+                }
+                _ => mount.options.push(("volatile".into(), None)),
+            }
+        }
+        if !options.mount_label.is_empty() {
+            mount
+                .options
+                .push(("context".into(), Some(options.mount_label.clone())));
+        }
+        Ok(mount)
+    }
+
+    fn target(&self, id: &LayerId) -> PathBuf {
+        Path::new(id.as_str()).join("merged")
+    }
+
+    /// Restores short names that are gone, and tells which layer below is really missing.
+    fn repair_links(&self, id: &LayerId) -> Result<(), DriverError> {
+        for home in self.own_homes() {
+            for layer in layers_in(home)? {
+                if home.join(&layer).join("diff").is_dir() {
+                    let name = link::of_layer(home, &layer)?;
+                    link::point_to(home, &name, &layer)?;
+                }
+            }
+        }
+        let home = self.require_home_of(id)?;
+        for lower in link::read_lower(&home.join(id))? {
+            if !self.homes().any(|home| home.join(&lower).is_dir()) {
+                return Err(DriverError::MissingLower {
+                    id: id.to_string(),
+                    lower,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Driver for Overlay {
+    fn prepare(&self, staged: &Path) -> Result<(), DriverError> {
+        make_dir(staged, 0o700)?;
+        make_dir(&staged.join("diff"), 0o555)?;
+        link::write(staged, &link::generate())?;
+        make_dir(&staged.join("work"), 0o700)?;
+        make_dir(&staged.join("merged"), 0o700)
+    }
+
+    fn stack(
+        &self,
+        staged: &Path,
+        parent: Option<&LayerId>,
+        root: RootMode,
+    ) -> Result<(), DriverError> {
+        let Some(parent) = parent else {
+            return make_dir(&staged.join("empty"), 0o700);
+        };
+        let home = self.require_home_of(parent)?;
+        if root == RootMode::OfParent {
+            let parent_diff = home.join(parent).join("diff");
+            let status = fs::metadata(&parent_diff)
+                .map_err(|error| DriverError::io("look at", &parent_diff, error))?;
+            let diff = staged.join("diff");
+            fs::set_permissions(
+                &diff,
+                fs::Permissions::from_mode(status.permissions().mode() & 0o7777),
+            )
+            .map_err(|error| DriverError::io("set the mode of", &diff, error))?;
+        }
+        link::write_lower(staged, &link::lower_on(home, parent)?)
+    }
+
+    fn staged_content(&self, staged: &Path) -> PathBuf {
+        staged.join("diff")
+    }
+
+    fn staging_home(&self, layer_use: LayerUse) -> PathBuf {
+        self.home_for(layer_use).join("staging")
+    }
+
+    fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError> {
+        let home = self.home_for(layer_use);
+        let target = home.join(id);
+        let link_path = staged.join("link");
+        let name = fs::read_to_string(&link_path)
+            .map_err(|error| DriverError::io("read", link_path, error))?;
+        link::point_to(home, &name, id)?;
+        match fs::rename(staged, &target) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
+                ) =>
+            {
+                // A leftover without a record: nobody can be using it.
+                fs::remove_dir_all(&target)
+                    .map_err(|error| DriverError::io("remove the leftover", &target, error))?;
+                fs::rename(staged, &target)
+            }
+            other => other,
+        }
+        .map_err(|error| DriverError::io("move the new layer to", target, error))
+    }
+
+    fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
+        for home in self.own_homes() {
+            let layer = home.join(id);
+            if let Ok(name) = fs::read_to_string(layer.join("link")) {
+                match fs::remove_file(home.join(LINKS).join(&name)) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(DriverError::io(
+                            "remove the link",
+                            home.join(LINKS).join(name),
+                            error,
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            match fs::rename(&layer, trash) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // The image store may be on another file system than the trash.
+                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                    fs::remove_dir_all(&layer)
+                        .map_err(|error| DriverError::io("remove", &layer, error))?;
+                }
+                other => other.map_err(|error| DriverError::io("move away", &layer, error))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {
+        Ok(self.require_home_of(id)?.join(id).join("diff"))
+    }
+
+    fn mount_path(&self, id: &LayerId) -> PathBuf {
+        self.home.join(self.target(id))
+    }
+
+    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
+        if !self.options.skip_mount_home {
+            self.private_home.ensure()?;
+        }
+        let target = self.mount_path(id);
+        let mount = self.overlay_mount(id, options)?;
+        let first = match mount.mount(self.interface) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.repair_links(id)?;
+                make_dir_all(&target, 0o700)?;
+                mount.mount(self.interface)
+            }
+            other => other,
+        };
+        first.map_err(|error| DriverError::io("mount overlay at", target, error))
+    }
+
+    fn unmount(&self, id: &LayerId) -> Result<(), DriverError> {
+        let merged = self.mount_path(id);
+        match rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(DriverError::io("unmount", merged, error)),
+        }
+        // A fresh directory: in another mount namespace the old one may still carry the mount, and could not be removed.
+        let fresh = merged.with_extension("1");
+        if make_dir(&fresh, 0o700).or_else(ignore_existing).is_ok()
+            && fs::rename(&fresh, &merged).is_err()
+        {
+            let _ = fs::remove_dir(&fresh);
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<LayerId>, DriverError> {
+        let mut layers = Vec::new();
+        for home in self.own_homes() {
+            layers.extend(layers_in(home)?);
+        }
+        Ok(layers)
+    }
+
+    fn examine(&self, id: &LayerId) -> Vec<String> {
+        let Some(home) = self.home_of(id) else {
+            return vec!["its directory is missing".into()];
+        };
+        let own = home.join(id);
+        let mut problems = Vec::new();
+        if !own.join("diff").is_dir() {
+            problems.push("its diff directory is missing".into());
+        }
+        match fs::read_to_string(own.join("link")) {
+            Err(_) => problems.push("its link file is missing".into()),
+            Ok(name) if !home.join(LINKS).join(&name).is_dir() => {
+                problems.push(format!("its link l/{name} leads nowhere"))
+            }
+            Ok(_) => {}
+        }
+        match link::read_lower(&own) {
+            Err(error) => problems.push(error.to_string()),
+            Ok(lowers) => problems.extend(
+                lowers
+                    .iter()
+                    .filter(|lower| !self.homes().any(|home| home.join(lower).is_dir()))
+                    .map(|lower| format!("the layer below, {lower}, is missing")),
+            ),
+        }
+        problems
+    }
+
+    fn shut_down(&self) -> Result<(), DriverError> {
+        self.private_home.release()
+    }
+}
+
+impl Overlay {
+    fn home_for(&self, layer_use: LayerUse) -> &Path {
+        match layer_use {
+            LayerUse::Image => &self.image_home,
+            LayerUse::Container => &self.home,
+        }
+    }
+}
+
+/// Whether something is mounted at the mount path of a layer.
+pub(crate) fn is_mounted(path: &Path) -> Result<bool, DriverError> {
+    is_mount_point(path)
+}
+
+fn layers_in(home: &Path) -> Result<Vec<LayerId>, DriverError> {
+    let fail = |error| DriverError::io("list", home, error);
+    let mut layers = Vec::new();
+    for entry in fs::read_dir(home).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        layers.extend(
+            name.to_str()
+                .filter(|name| is_hex_id(name))
+                .and_then(|name| LayerId::parse(name).ok()),
+        );
+    }
+    Ok(layers)
+}
+
+fn add_option(mount: &mut OverlayMount, option: &str) {
+    let VfsFlags {
+        read_only,
+        no_dev,
+        no_suid,
+        no_exec,
+        no_atime,
+    } = &mut mount.flags;
+    match option {
+        "rw" | "dev" | "suid" | "exec" | "relatime" | "atime" | "" => {}
+        "ro" => *read_only = true,
+        "nodev" => *no_dev = true,
+        "nosuid" => *no_suid = true,
+        "noexec" => *no_exec = true,
+        "noatime" => *no_atime = true,
+        other => {
+            let (key, value) = match other.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (other, None),
+            };
+            mount.options.retain(|(known, _)| known != key);
+            mount.options.push((key.to_owned(), value));
+        }
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), DriverError> {
+    DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .map_err(|error| DriverError::io("make directory", path, error))
+}
+
+fn make_dir_all(path: &Path, mode: u32) -> Result<(), DriverError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_dir_all(parent, 0o700)?;
+    }
+    make_dir(path, mode).or_else(ignore_existing)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| DriverError::io("set the mode of", path, error))
+}
+
+fn ignore_existing(error: DriverError) -> Result<(), DriverError> {
+    match error {
+        DriverError::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => Err(other),
+    }
+}

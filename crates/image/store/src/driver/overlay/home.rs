@@ -1,0 +1,66 @@
+//! The driver's home as a mount of its own, so that layers mounted in it do not spread to other mount namespaces.
+
+use crate::driver::DriverError;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Makes the home private before the first mount in it.
+#[derive(Debug)]
+pub(super) struct PrivateHome {
+    path: PathBuf,
+    done: Mutex<bool>,
+}
+
+impl PrivateHome {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            done: Mutex::new(false),
+        }
+    }
+
+    /// Binds the home onto itself unless it already is a mount, and makes that mount private.
+    pub(super) fn ensure(&self) -> Result<(), DriverError> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if *done {
+            return Ok(());
+        }
+        if !is_mount_point(&self.path)? {
+            mount_bind(&self.path, &self.path).map_err(|error| {
+                DriverError::io("bind the driver's home onto itself", &self.path, error)
+            })?;
+        }
+        mount_change(&self.path, MountPropagationFlags::PRIVATE)
+            .map_err(|error| DriverError::io("make the mount private", &self.path, error))?;
+        *done = true;
+        Ok(())
+    }
+
+    /// Takes the bind mount away.
+    pub(super) fn release(&self) -> Result<(), DriverError> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done = false;
+        if !is_mount_point(&self.path)? {
+            return Ok(());
+        }
+        unmount(&self.path, UnmountFlags::DETACH)
+            .map_err(|error| DriverError::io("unmount", &self.path, error))
+    }
+}
+
+/// Whether something is mounted at `path`; a path that is not there is no mount point.
+pub(super) fn is_mount_point(path: &Path) -> Result<bool, DriverError> {
+    match statx(
+        CWD,
+        path,
+        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+        StatxFlags::BASIC_STATS,
+    ) {
+        Ok(status) => Ok(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(DriverError::io("look at", path, error)),
+    }
+}

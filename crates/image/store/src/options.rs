@@ -1,0 +1,160 @@
+//! What a store is opened with.
+
+use std::path::PathBuf;
+
+/// Where a store is and how it behaves.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Persistent data, usually `/var/lib/containers/storage`.
+    pub graph_root: PathBuf,
+    /// Data that ends with a reboot, usually `/run/containers/storage`.
+    pub run_root: PathBuf,
+    /// A second root for images and their layers; `None` keeps them below `graph_root`.
+    pub image_store: Option<PathBuf>,
+    /// Name of the storage driver; `overlay2` is `overlay`.
+    pub driver: String,
+    /// `<driver>.<key>=<value>` entries in the order of precedence: a later one wins.
+    pub driver_options: Vec<String>,
+    /// Roots of read-only stores that are searched after the own one.
+    pub additional_image_stores: Vec<PathBuf>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            graph_root: "/var/lib/containers/storage".into(),
+            run_root: "/run/containers/storage".into(),
+            image_store: None,
+            driver: "overlay".into(),
+            driver_options: Vec::new(),
+            additional_image_stores: Vec::new(),
+        }
+    }
+}
+
+/// An entry of `storage_option` that cannot be used.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[error("storage option `{option}`: {problem}")]
+pub struct DriverOptionError {
+    /// The entry as written.
+    pub option: String,
+    problem: &'static str,
+}
+
+/// The options of the overlay driver.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct OverlayOptions {
+    /// Mount options for every overlay mount, such as `nodev` and `metacopy=on`.
+    pub(crate) mount_options: Vec<String>,
+    pub(crate) skip_mount_home: bool,
+    pub(crate) ignore_chown_errors: bool,
+    pub(crate) additional_image_stores: Vec<PathBuf>,
+}
+
+impl OverlayOptions {
+    pub(crate) fn parse(options: &[String]) -> Result<Self, DriverOptionError> {
+        let mut parsed = Self::default();
+        for option in options {
+            let fail = |problem| DriverOptionError {
+                option: option.clone(),
+                problem,
+            };
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| fail("expected key=value"))?;
+            let key = key.trim().to_ascii_lowercase();
+            let key = key
+                .strip_prefix("overlay2.")
+                .or_else(|| key.strip_prefix("overlay."))
+                .unwrap_or(&key);
+            let value = value.trim();
+            match key {
+                "mountopt" => {
+                    let items = value
+                        .split(',')
+                        .map(str::trim)
+                        .filter(|item| !item.is_empty());
+                    parsed.mount_options = items.map(str::to_owned).collect();
+                }
+                "skip_mount_home" => {
+                    parsed.skip_mount_home = boolean(value).ok_or_else(|| fail("not a boolean"))?
+                }
+                "ignore_chown_errors" => {
+                    parsed.ignore_chown_errors =
+                        boolean(value).ok_or_else(|| fail("not a boolean"))?;
+                }
+                "imagestore" | "additionalimagestore" => {
+                    parsed.additional_image_stores.extend(
+                        value
+                            .split(',')
+                            .filter(|path| !path.is_empty())
+                            .map(PathBuf::from),
+                    );
+                }
+                "use_composefs" if boolean(value) == Some(false) => {}
+                "mount_program" if value.is_empty() => {}
+                "mount_program"
+                | "use_composefs"
+                | "size"
+                | "inodes"
+                | "additionallayerstore"
+                | "force_mask" => {
+                    return Err(fail("not built yet"));
+                }
+                key if key.contains('.') && !key.starts_with("overlay") => {
+                    tracing::debug!(option, "ignoring an option of another storage driver");
+                }
+                _ => return Err(fail("unknown option of the overlay driver")),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<OverlayOptions, DriverOptionError> {
+        OverlayOptions::parse(
+            &options
+                .iter()
+                .map(|&option| option.to_owned())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn all_prefixes_are_one_and_the_last_entry_wins() {
+        let options = parse(&[
+            "overlay2.mountopt=nodev",
+            "mountopt=nodev,metacopy=on",
+            "overlay.skip_mount_home=true",
+        ]);
+        let options = options.unwrap();
+        assert_eq!(options.mount_options, ["nodev", "metacopy=on"]);
+        assert!(options.skip_mount_home);
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        for option in [
+            "overlay.size=10G",
+            "overlay.mount_program=/usr/bin/fuse-overlayfs",
+            "overlay.x=1",
+            "nonsense",
+        ] {
+            let error = parse(&[option]).unwrap_err();
+            assert!(error.to_string().contains(option), "{error}");
+        }
+        assert!(parse(&["vfs.ignore_chown_errors=1", "overlay.mount_program="]).is_ok());
+    }
+}

@@ -1,0 +1,255 @@
+//! Directories for content that is not, or no longer, part of the store.
+//!
+//! They lie in `staging` beside the layers, so that content is renamed in and out, never copied. Each process has one
+//! there with a locked `staging.lock`; a directory whose lock is free was left by a crash and is removed by whoever opens
+//! the store next, containers/storage included.
+
+use crioxide_files::{LockFile, LockFileError, random_suffix};
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const LOCK: &str = "staging.lock";
+
+/// A staging directory could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// Its lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockFileError),
+    /// A system call failed.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The process's place in one `staging` directory, made when first needed.
+#[derive(Debug)]
+pub(crate) struct StagingArea {
+    home: PathBuf,
+    mine: Mutex<Option<Arc<Mine>>>,
+}
+
+#[derive(Debug)]
+struct Mine {
+    directory: PathBuf,
+    next: AtomicU64,
+    _lock: LockFile,
+}
+
+/// A path in the staging area that is removed, with all below it, when dropped. Renaming it away first keeps it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    _mine: Arc<Mine>,
+}
+
+impl StagingArea {
+    pub(crate) fn new(home: PathBuf) -> Self {
+        Self {
+            home,
+            mine: Mutex::new(None),
+        }
+    }
+
+    /// A path that nothing exists at.
+    pub(crate) fn reserve(&self) -> Result<Staged, StagingError> {
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = match &*mine {
+            Some(current) => Arc::clone(current),
+            None => Arc::clone(mine.insert(Arc::new(Mine::make(&self.home)?))),
+        };
+        let number = current.next.fetch_add(1, Ordering::Relaxed);
+        Ok(Staged {
+            path: current.directory.join(number.to_string()),
+            _mine: current,
+        })
+    }
+
+    /// Removes what crashed processes left.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), StagingError> {
+        for directory in sub_directories(&self.home)? {
+            let lock = LockFile::try_acquire(directory.join(LOCK))?;
+            if lock.is_some() {
+                tracing::info!(path = %directory.display(), "removing what an interrupted operation left");
+                remove_tree(&directory)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mine {
+    fn make(home: &Path) -> Result<Self, StagingError> {
+        let directory = home.join(random_suffix());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|source| StagingError::Io {
+                action: "make directory",
+                path: directory.clone(),
+                source,
+            })?;
+        let held_elsewhere = || StagingError::Io {
+            action: "lock",
+            path: directory.clone(),
+            source: ErrorKind::WouldBlock.into(),
+        };
+        let lock = LockFile::try_acquire(directory.join(LOCK))?.ok_or_else(held_elsewhere)?;
+        Ok(Self {
+            directory,
+            next: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed as a leftover.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Staged {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "staged content stays until the next start"
+            );
+        }
+    }
+}
+
+/// Removes what interrupted deletions of containers/storage left in a directory of `temp-dir-<x>` and `lock-<x>` pairs.
+pub(crate) fn remove_interrupted_deletions(directory: &Path) -> Result<(), StagingError> {
+    for leftover in sub_directories(directory)? {
+        let name = leftover
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let Some(suffix) = name.strip_prefix("temp-dir-") else {
+            continue;
+        };
+        let lock_path = directory.join(format!("lock-{suffix}"));
+        if let Some(lock) = LockFile::try_acquire(lock_path)? {
+            remove_tree(&leftover)?;
+            remove_tree(lock.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or a tree; nothing there is fine.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), StagingError> {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
+        other => other,
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|source| StagingError::Io {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Moves a file or directory, by copying a file when the target is on another file system.
+pub(crate) fn move_file(from: &Path, to: &Path) -> Result<(), StagingError> {
+    let fail = |source| StagingError::Io {
+        action: "move into place",
+        path: to.to_owned(),
+        source,
+    };
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => fs::copy(from, to)
+            .and_then(|_| fs::remove_file(from))
+            .map_err(fail),
+        other => other.map_err(fail),
+    }
+}
+
+fn sub_directories(path: &Path) -> Result<Vec<PathBuf>, StagingError> {
+    let fail = |source| StagingError::Io {
+        action: "list",
+        path: path.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(fail)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        if entry.file_type().map_err(fail)?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn staged_content_goes_with_its_owner() {
+        let home = tempfile::tempdir().unwrap();
+        let area = StagingArea::new(home.path().join("staging"));
+        let staged = area.reserve().unwrap();
+        let other = area.reserve().unwrap();
+        fs::create_dir_all(staged.path().join("diff/etc")).unwrap();
+        fs::write(other.path(), "file").unwrap();
+        let paths = [staged.path().to_owned(), other.path().to_owned()];
+        assert_ne!(paths[0], paths[1]);
+        drop((staged, other));
+        assert!(paths.iter().all(|path| !path.exists()));
+        drop(area);
+        assert_eq!(
+            fs::read_dir(home.path().join("staging")).unwrap().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn leftovers_go_and_what_is_in_use_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let area = StagingArea::new(home.path().to_owned());
+        let used = area.reserve().unwrap();
+        fs::create_dir(used.path()).unwrap();
+        fs::create_dir_all(home.path().join("crashed/1/diff")).unwrap();
+        area.remove_leftovers().unwrap();
+        assert!(used.path().exists() && !home.path().join("crashed").exists());
+    }
+
+    #[test]
+    fn interrupted_deletions_are_finished() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join("temp-dir-1/0-layer")).unwrap();
+        fs::create_dir_all(home.path().join("temp-dir-2/0-layer")).unwrap();
+        let held = LockFile::try_acquire(home.path().join("lock-2")).unwrap();
+        remove_interrupted_deletions(home.path()).unwrap();
+        assert!(!home.path().join("temp-dir-1").exists() && !home.path().join("lock-1").exists());
+        assert!(held.is_some() && home.path().join("temp-dir-2").exists());
+    }
+}

@@ -1,0 +1,211 @@
+//! Reproducing a layer's tar from its tar-split file and its content.
+
+use super::{CRC, FILE, Line, SEGMENT};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crc::{Digest, Table};
+use crioxide_files::InRoot;
+use flate2::read::MultiGzDecoder;
+use rustix::fs::OFlags;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Longest line: a segment of the largest header that any writer keeps in one piece.
+const MAX_LINE: u64 = 8 << 20;
+
+/// The uncompressed tar of a layer, as a stream. Content that was changed is an error, not other bytes.
+pub struct LayerTar {
+    lines: BufReader<MultiGzDecoder<File>>,
+    root: InRoot,
+    line: Vec<u8>,
+    current: Current,
+}
+
+enum Current {
+    Between,
+    Segment {
+        bytes: Vec<u8>,
+        taken: usize,
+    },
+    Content {
+        file: File,
+        name: PathBuf,
+        remaining: u64,
+        crc: Digest<'static, u64, Table<16>>,
+        expected: [u8; 8],
+    },
+}
+
+/// Why a layer's tar cannot be reproduced. Reading it reports these inside [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+pub enum LayerTarError {
+    /// The layer has no tar-split file, as the writable layers of containers.
+    #[error("layer {id} has no tar-split file {path}")]
+    NoTarSplit {
+        /// The layer.
+        id: String,
+        /// Where the file would be.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line of the tar-split file makes no sense.
+    #[error("tar-split file of {root}: {problem}")]
+    Line {
+        /// The layer's content directory.
+        root: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A file has other content than the archive had.
+    #[error("{} in {} was changed since it was unpacked", name.display(), root.display())]
+    Changed {
+        /// The layer's content directory.
+        root: PathBuf,
+        /// The file in it.
+        name: PathBuf,
+    },
+    /// A file is missing or cannot be read.
+    #[error(transparent)]
+    Content(#[from] crioxide_files::InRootError),
+}
+
+impl LayerTar {
+    pub(crate) fn new(tar_split: File, root: InRoot) -> Self {
+        let lines = BufReader::with_capacity(64 << 10, MultiGzDecoder::new(tar_split));
+        Self {
+            lines,
+            root,
+            line: Vec::new(),
+            current: Current::Between,
+        }
+    }
+
+    /// Goes to the next line; `false` at the end.
+    fn advance(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        let count = (&mut self.lines)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut self.line)?;
+        if count == 0 {
+            return Ok(false);
+        }
+        let line: Line = serde_json::from_slice(&self.line)
+            .map_err(|_| self.problem("a line is no JSON entry"))?;
+        let payload = match &line.payload {
+            Some(text) => STANDARD
+                .decode(text)
+                .map_err(|_| self.problem("a payload is no base64"))?,
+            None => Vec::new(),
+        };
+        self.current = match line.kind {
+            SEGMENT => Current::Segment {
+                bytes: payload,
+                taken: 0,
+            },
+            FILE if line.size == 0 => Current::Between,
+            FILE => {
+                let name = if line.name_raw.is_empty() {
+                    line.name.into_bytes()
+                } else {
+                    STANDARD
+                        .decode(&line.name_raw)
+                        .map_err(|_| self.problem("a name is no base64"))?
+                };
+                let name = PathBuf::from(OsString::from_vec(name));
+                let expected = payload
+                    .try_into()
+                    .map_err(|_| self.problem("a checksum has not 8 bytes"))?;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+                let file = self
+                    .root
+                    .open_file(&name, flags)
+                    .map_err(|error| io::Error::other(LayerTarError::from(error)))?;
+                Current::Content {
+                    file,
+                    name,
+                    remaining: line.size,
+                    crc: CRC.digest(),
+                    expected,
+                }
+            }
+            _ => return Err(self.problem("an entry has an unknown type")),
+        };
+        Ok(true)
+    }
+
+    fn problem(&self, problem: &'static str) -> io::Error {
+        io::Error::other(LayerTarError::Line {
+            root: self.root.path().to_owned(),
+            problem,
+        })
+    }
+}
+
+impl Read for LayerTar {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match &mut self.current {
+                Current::Between => {}
+                Current::Segment { bytes, taken } => {
+                    let count = into.len().min(bytes.len() - *taken);
+                    if count > 0 {
+                        into[..count].copy_from_slice(&bytes[*taken..*taken + count]);
+                        *taken += count;
+                        return Ok(count);
+                    }
+                }
+                Current::Content {
+                    file,
+                    name,
+                    remaining,
+                    crc,
+                    expected,
+                } => {
+                    let changed = |name: &PathBuf| {
+                        io::Error::other(LayerTarError::Changed {
+                            root: self.root.path().to_owned(),
+                            name: name.clone(),
+                        })
+                    };
+                    if *remaining > 0 {
+                        let limit = usize::try_from(*remaining)
+                            .unwrap_or(usize::MAX)
+                            .min(into.len());
+                        let count = file.read(&mut into[..limit])?;
+                        if count == 0 {
+                            return Err(changed(name));
+                        }
+                        *remaining -= count as u64;
+                        crc.update(&into[..count]);
+                        return Ok(count);
+                    }
+                    let actual = std::mem::replace(crc, CRC.digest())
+                        .finalize()
+                        .to_be_bytes();
+                    if actual != *expected {
+                        return Err(changed(name));
+                    }
+                }
+            }
+            self.current = Current::Between;
+            if !self.advance()? {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for LayerTar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerTar")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! Unpacking a layer: one pass over the tar that hashes it, writes its files by descriptor, and keeps its tar-split.
+
+mod directories;
+mod error;
+mod extract;
+mod metadata;
+mod path;
+mod whiteout;
+
+pub use error::UnpackError;
+
+use self::extract::{ContentSource, Extractor};
+use crate::driver::RootMode;
+use crate::tar::{Entry, Kind, Observer, TarError, TarReader};
+use crate::tar_split::{CRC, TarSplitWriter};
+use crioxide_files::InRoot;
+use crioxide_names::Digest;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What unpacking found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpackSummary {
+    /// SHA-256 of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Bytes of the uncompressed tar.
+    pub diff_size: u64,
+    /// Sorted user ids of all headers, whiteouts excluded.
+    pub uids: Vec<u32>,
+    /// Sorted group ids of all headers, whiteouts excluded.
+    pub gids: Vec<u32>,
+}
+
+/// The result, with what only the store needs.
+pub(crate) struct Unpacked {
+    pub(crate) summary: UnpackSummary,
+    pub(crate) root: RootMode,
+}
+
+/// Unpacks `reader` into the empty directory `content` and writes its tar-split to the new file `tar_split`.
+pub(crate) fn unpack(
+    content: &Path,
+    tar_split: &Path,
+    reader: impl Read,
+) -> Result<Unpacked, UnpackError> {
+    let root = InRoot::open(content)?;
+    let mut extractor = Extractor::new(root, tar_split.with_extension("replaced"))?;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(tar_split);
+    let file = file.map_err(|source| UnpackError::TarSplit {
+        path: tar_split.to_owned(),
+        source,
+    })?;
+    let recorder = Recorder {
+        split: TarSplitWriter::new(file),
+        hasher: Sha256::new(),
+    };
+    let mut tar = TarReader::new(reader, recorder);
+    let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
+
+    while let Some(entry) = tar.next_entry()? {
+        let path = path::clean(&entry.name).ok_or_else(|| UnpackError::escapes(&entry.name))?;
+        if !path
+            .last()
+            .is_some_and(|name| name.starts_with(whiteout::PREFIX))
+        {
+            uids.insert(entry.uid);
+            gids.insert(entry.gid);
+        }
+        unpack_entry(&mut tar, &mut extractor, &entry, &path)?;
+    }
+    let diff_size = tar.offset();
+    let Recorder { split, hasher } = tar.observer;
+    split.finish().map_err(|source| UnpackError::TarSplit {
+        path: tar_split.to_owned(),
+        source,
+    })?;
+    let root = extractor.finish()?;
+    let diff_id = Digest::from_sha256(&hasher.finalize().into());
+    let (uids, gids) = (uids.into_iter().collect(), gids.into_iter().collect());
+    Ok(Unpacked {
+        summary: UnpackSummary {
+            diff_id,
+            diff_size,
+            uids,
+            gids,
+        },
+        root,
+    })
+}
+
+fn unpack_entry<R: Read>(
+    tar: &mut TarReader<R, Recorder>,
+    extractor: &mut Extractor,
+    entry: &Entry,
+    path: &[&[u8]],
+) -> Result<(), UnpackError> {
+    let split_error = |source| UnpackError::Record {
+        name: UnpackError::printable(&entry.name),
+        source,
+    };
+    // The format cannot express holes: the content of sparse files is kept beside their header.
+    let referenced = if entry.sparse.is_some() {
+        0
+    } else {
+        entry.stored
+    };
+    let listed = tar
+        .observer
+        .split
+        .announce(&path.join(&b'/'), referenced > 0)
+        .map_err(|_| UnpackError::Duplicate {
+            name: UnpackError::printable(&entry.name),
+        })?;
+    let plain = entry.kind == Kind::File && entry.sparse.is_none();
+    if !plain && listed {
+        tar.observer
+            .split
+            .file(&entry.name, 0, 0)
+            .map_err(split_error)?;
+    }
+    let mut content = EntryContent {
+        tar,
+        crc: plain.then(|| CRC.digest()),
+    };
+    match whiteout::meaning(path) {
+        whiteout::Meaning::Ordinary => extractor.extract(entry, path, &mut content)?,
+        _ if entry.stored > 0 => {
+            return Err(UnpackError::Whiteout {
+                name: UnpackError::printable(&entry.name),
+            });
+        }
+        whiteout::Meaning::Ignored => {}
+        whiteout::Meaning::Opaque(directory) => extractor.make_opaque(entry, directory)?,
+        whiteout::Meaning::Hides(target) => extractor.white_out(entry, &target)?,
+        whiteout::Meaning::Invalid => {
+            return Err(UnpackError::Whiteout {
+                name: UnpackError::printable(&entry.name),
+            });
+        }
+    }
+    let EntryContent { tar, crc } = content;
+    if let Some(crc) = crc.filter(|_| listed) {
+        tar.observer
+            .split
+            .file(&entry.name, referenced, crc.finalize())
+            .map_err(split_error)?;
+    }
+    Ok(())
+}
+
+/// The current entry's content: with its checksum for plain files, kept whole for sparse ones.
+struct EntryContent<'t, R> {
+    tar: &'t mut TarReader<R, Recorder>,
+    crc: Option<crc::Digest<'static, u64, crc::Table<16>>>,
+}
+
+impl<R: Read> ContentSource for EntryContent<'_, R> {
+    fn next(&mut self, limit: u64) -> Result<&[u8], TarError> {
+        match &mut self.crc {
+            None => self.tar.raw_content(limit),
+            Some(crc) => {
+                let piece = self.tar.content()?;
+                crc.update(piece);
+                Ok(piece)
+            }
+        }
+    }
+}
+
+/// Hashes the stream and keeps what is not file content.
+struct Recorder {
+    split: TarSplitWriter,
+    hasher: Sha256,
+}
+
+impl Observer for Recorder {
+    fn stream(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> Result<(), std::io::Error> {
+        self.split.raw(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

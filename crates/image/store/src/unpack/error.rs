@@ -1,0 +1,75 @@
+//! What can go wrong with unpacking.
+
+use crate::tar::TarError;
+use crioxide_files::InRootError;
+use std::io;
+use std::path::PathBuf;
+
+/// A layer could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The archive is damaged or hostile, or its stream failed.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A path could not be looked up in the layer.
+    #[error(transparent)]
+    Lookup(#[from] InRootError),
+    /// An entry's name leads out of the layer.
+    #[error("archive entry `{name}`: the name leads out of the layer")]
+    Escapes {
+        /// The name.
+        name: String,
+    },
+    /// The archive holds a path twice.
+    #[error("archive entry `{name}`: duplicates of file paths not supported")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A whiteout hides nothing that could be named, or has content.
+    #[error("archive entry `{name}`: malformed whiteout")]
+    Whiteout {
+        /// The name.
+        name: String,
+    },
+    /// An entry could not be made.
+    #[error("archive entry `{name}`: {action}")]
+    Entry {
+        /// The name.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The tar-split file could not be made or completed.
+    #[error("write {path}")]
+    TarSplit {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An entry could not be added to the tar-split file.
+    #[error("archive entry `{name}`: record it for reproduction")]
+    Record {
+        /// The name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl UnpackError {
+    pub(super) fn escapes(name: &[u8]) -> Self {
+        Self::Escapes {
+            name: Self::printable(name),
+        }
+    }
+
+    /// A name from an archive, fit for a message.
+    pub(super) fn printable(name: &[u8]) -> String {
+        let cut = &name[..name.len().min(256)];
+        cut.escape_ascii().to_string()
+    }
+}

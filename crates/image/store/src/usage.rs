@@ -1,0 +1,115 @@
+//! Space taken by layers and images.
+
+use crate::driver::{DriverError, LayerUse};
+use crate::{LayerId, Store};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Space taken by what a layer itself adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerUsage {
+    /// Allocated bytes, each hard-linked file once.
+    pub bytes: u64,
+    /// Files, directories and all else.
+    pub inodes: u64,
+}
+
+/// The file system that images are on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesystemUsage {
+    /// A directory on it.
+    pub mount_point: PathBuf,
+    /// Bytes in use on the whole file system.
+    pub used_bytes: u64,
+    /// Inodes in use on the whole file system.
+    pub used_inodes: u64,
+    /// Bytes of the whole file system.
+    pub total_bytes: u64,
+}
+
+/// Usage could not be determined.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The layer is not there.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A directory could not be walked, or the file system not asked.
+    #[error("measure {path}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Walks what the layer itself adds. Files that vanish meanwhile are not counted.
+    pub fn layer_usage(&self, id: &LayerId) -> Result<LayerUsage, UsageError> {
+        let path = self.driver.content(id)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&path, flags, Mode::empty());
+        let walked = root.and_then(|root| walk(root, flags));
+        walked.map_err(|error| UsageError::Io {
+            path,
+            source: error.into(),
+        })
+    }
+
+    /// Asks the file system that images are on.
+    pub fn image_fs_usage(&self) -> Result<FilesystemUsage, UsageError> {
+        let path = self.driver.staging_home(LayerUse::Image);
+        let home = path.parent().unwrap_or(&path).to_owned();
+        let status = rustix::fs::statvfs(&home).map_err(|error| UsageError::Io {
+            path: home.clone(),
+            source: error.into(),
+        })?;
+        Ok(FilesystemUsage {
+            mount_point: home,
+            used_bytes: (status.f_blocks - status.f_bfree) * status.f_frsize,
+            used_inodes: status.f_files.saturating_sub(status.f_ffree),
+            total_bytes: status.f_blocks * status.f_frsize,
+        })
+    }
+}
+
+fn walk(root: OwnedFd, flags: OFlags) -> Result<LayerUsage, rustix::io::Errno> {
+    use rustix::io::Errno;
+    let own = rustix::fs::fstat(&root)?;
+    let mut usage = LayerUsage {
+        bytes: own.st_blocks as u64 * 512,
+        inodes: 1,
+    };
+    let mut linked = HashSet::new();
+    let mut pending = vec![root];
+    while let Some(directory) = pending.pop() {
+        for item in Dir::read_from(&directory)? {
+            let item = item?;
+            let name = item.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let status = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+            if !is_directory && status.st_nlink > 1 && !linked.insert(status.st_ino) {
+                continue;
+            }
+            usage.inodes += 1;
+            usage.bytes += status.st_blocks as u64 * 512;
+            if is_directory {
+                match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
+                    Ok(found) => pending.push(found),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(usage)
+}
