@@ -1,0 +1,249 @@
+//! The log file: writing records, starting anew, reopening, and living through a full disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::prefix::{Prefixes, Stream};
+use super::records::{Record, records};
+
+/// Kept while the disk takes nothing; more is lost, and counted.
+const BACKLOG_LIMIT: usize = 64 * 1024;
+
+/// Slices of one gathered write. The kernel takes up to 1024.
+const GATHERED: usize = 192;
+
+/// An open CRI log. Writing never fails towards the container: it must not be stopped by a full disk.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    size: u64,
+    size_max: Option<u64>,
+    /// Bytes owed to the file, beginning with the rest of a torn record.
+    backlog: Vec<u8>,
+    lost: u64,
+}
+
+impl LogFile {
+    /// Opens the file at `path` for appending, or makes it.
+    pub(crate) fn open(path: &Path, size_max: Option<u64>) -> io::Result<Self> {
+        let file = open(path)?;
+        // conmon counts what it wrote itself, so a container's limit starts with its monitor.
+        let log = Self {
+            path: path.into(),
+            file: Some(file),
+            size: 0,
+            size_max,
+            backlog: Vec::new(),
+            lost: 0,
+        };
+        Ok(log)
+    }
+
+    /// Writes what was read from the container at `time`.
+    pub(crate) fn write(&mut self, stream: Stream, time: SystemTime, bytes: &[u8]) {
+        let full = Prefixes::new(time, stream);
+        let partial = full.partial();
+        let mut slices: Vec<IoSlice<'_>> = Vec::new();
+        let mut gathered = 0;
+        for record in records(bytes) {
+            let prefix = if record.full {
+                full.full()
+            } else {
+                partial.full()
+            };
+            let length = (prefix.len() + record.content.len() + 1) as u64;
+            if self
+                .size_max
+                .is_some_and(|max| self.size + gathered + length > max)
+            {
+                self.flush(&mut slices);
+                gathered = 0;
+                self.start_anew();
+            } else if slices.len() + 2 > GATHERED {
+                self.flush(&mut slices);
+                gathered = 0;
+            }
+            slices.push(IoSlice::new(prefix));
+            push_content(&mut slices, bytes, record);
+            gathered += length;
+        }
+        self.flush(&mut slices);
+    }
+
+    /// Opens the path again, after it was renamed.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        self.retry();
+        let file = open(&self.path)?;
+        self.file = Some(file);
+        self.size = 0;
+        Ok(())
+    }
+
+    /// Tries to write what the disk did not take before. `false` when something is still owed.
+    pub(crate) fn retry(&mut self) -> bool {
+        while !self.backlog.is_empty() {
+            let Some(file) = &mut self.file else {
+                return false;
+            };
+            match file.write(&self.backlog) {
+                Ok(count) if count > 0 => {
+                    self.backlog.drain(..count);
+                    self.size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => return false,
+            }
+        }
+        self.backlog = Vec::new();
+        true
+    }
+
+    /// Whether something is owed to the file.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Bytes of records that had to be dropped so far.
+    #[cfg(test)]
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Removes the file, when the container it was for does not come to be.
+    pub(crate) fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Flushes the file to the disk.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.retry();
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
+    }
+
+    fn flush(&mut self, slices: &mut Vec<IoSlice<'_>>) {
+        if !slices.is_empty() {
+            let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = if self.retry() {
+                self.write_gathered(slices)
+            } else {
+                0
+            };
+            self.size += written as u64;
+            if written < whole {
+                self.owe(slices, written, whole);
+            }
+            slices.clear();
+        }
+    }
+
+    /// Number of bytes written: all of them, unless the disk refuses.
+    fn write_gathered(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        let Some(file) = &mut self.file else { return 0 };
+        let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut written = 0;
+        while written < whole {
+            let result = if written == 0 {
+                file.write_vectored(slices)
+            } else {
+                let (index, offset) = position(slices, written);
+                file.write(&slices[index][offset..])
+            };
+            match result {
+                Ok(count) if count > 0 => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        written
+    }
+
+    /// Keeps the unwritten rest, if there is room for all of it: a torn record must be completed first, and half a
+    /// record helps nobody.
+    fn owe(&mut self, slices: &[IoSlice<'_>], written: usize, whole: usize) {
+        let rest = whole - written;
+        if self.backlog.len() + rest > BACKLOG_LIMIT && written == 0 {
+            self.lost += rest as u64;
+            return;
+        }
+        let mut skip = written;
+        for slice in slices {
+            let from = skip.min(slice.len());
+            skip -= from;
+            self.backlog.extend_from_slice(&slice[from..]);
+        }
+    }
+
+    /// A fresh file takes the place of the full one, whose content is lost: what `log_size_max` means.
+    fn start_anew(&mut self) {
+        self.backlog.clear();
+        self.size = 0;
+        let mut name = self.path.file_name().unwrap_or_default().to_os_string();
+        name.push(".tmp");
+        let temporary = self.path.with_file_name(name);
+        let anew = || -> io::Result<File> {
+            let _ = std::fs::remove_file(&temporary);
+            let file = open(&temporary)?;
+            std::fs::rename(&temporary, &self.path)?;
+            Ok(file)
+        };
+        match anew() {
+            Ok(file) => self.file = Some(file),
+            // The old file can still be emptied, which needs no space.
+            Err(_) => {
+                let _ = std::fs::remove_file(&temporary);
+                if let Some(file) = &self.file {
+                    let _ = file.set_len(0);
+                }
+            }
+        }
+    }
+}
+
+/// Content with its newline in one slice where the two stand together in the read.
+fn push_content<'a>(slices: &mut Vec<IoSlice<'a>>, bytes: &'a [u8], record: Record<'a>) {
+    if record.full {
+        let start = record.content.as_ptr() as usize - bytes.as_ptr() as usize;
+        slices.push(IoSlice::new(&bytes[start..=start + record.content.len()]));
+    } else {
+        slices.push(IoSlice::new(record.content));
+        slices.push(IoSlice::new(b"\n"));
+    }
+}
+
+/// Slice index and offset of the byte number `at`.
+fn position(slices: &[IoSlice<'_>], mut at: usize) -> (usize, usize) {
+    for (index, slice) in slices.iter().enumerate() {
+        if at < slice.len() {
+            return (index, at);
+        }
+        at -= slice.len();
+    }
+    (slices.len().saturating_sub(1), 0)
+}
+
+/// No symlink is followed at the end of the path: the log directory may be writable to others than root.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32 | OFlags::NONBLOCK.bits() as i32)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the log path is not a regular file",
+        ));
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o640))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! The spawner: forks monitors, so that they share one small memory image.
+//!
+//! It lives as long as the daemon's end of its control socket is open. Monitors do not end with it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
+use crioxide_monitor_protocol::{
+    Failure, FailureKind, MAX_PACKET, MonitorCgroup, MonitorConfig, SpawnerReply, SpawnerRequest,
+    decode, encode,
+};
+use crioxide_sys::clone::{CloneRequest, Cloned};
+use crioxide_sys::fork::{Fork, exit_now, fork};
+use crioxide_sys::messages::{receive_packet, send_packet};
+use crioxide_sys::reap::{Reaped, reap_next};
+use crioxide_sys::signals::SignalDescriptor;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use crate::monitor::run_monitor;
+
+/// Exit code of a spawner, or a monitor, that could not begin.
+const FAILED: i32 = 70;
+
+/// Serves the control socket until the daemon closes it. Returns the exit code for the process, which must have one
+/// thread.
+pub fn run(mut control: OwnedFd) -> i32 {
+    let ignored = [
+        Signal::CHILD,
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::PIPE,
+    ];
+    let Ok(signals) = SignalDescriptor::block_and_open(&ignored) else {
+        return FAILED;
+    };
+    let _ = rustix::thread::set_name(c"crioxide-spawn");
+    loop {
+        let mut ready = [
+            PollFd::new(&control, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        match poll(&mut ready, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return FAILED,
+        }
+        let (asked, signalled) = (
+            !ready[0].revents().is_empty(),
+            !ready[1].revents().is_empty(),
+        );
+        if signalled {
+            while let Ok(Some(_)) = signals.read() {}
+            while let Ok(Reaped::Child(..)) = reap_next() {}
+        }
+        if asked {
+            match serve(control) {
+                Some(still_open) => control = still_open,
+                None => return 0,
+            }
+        }
+    }
+}
+
+/// Takes one request; gives the socket back unless the daemon is gone.
+fn serve(control: OwnedFd) -> Option<OwnedFd> {
+    let mut buffer = vec![0; MAX_PACKET];
+    let length = match receive_packet(&control, &mut buffer) {
+        Ok(packet) if packet.length > 0 => packet.length,
+        _ => return None,
+    };
+    let Ok(SpawnerRequest::Spawn { seq, config }) = decode::<SpawnerRequest>(&buffer[..length])
+    else {
+        // Without a number there is nobody to answer; the caller notices by its own time limit.
+        return Some(control);
+    };
+    drop(buffer);
+    match make_child(&config) {
+        Ok(Child::Parent) => {}
+        Ok(Child::Monitor { group }) => exit_now(live(control, seq, config, group)),
+        Err(failure) => reply(&control, &SpawnerReply::Failed { seq, failure }),
+    }
+    Some(control)
+}
+
+/// Which process it is after the fork.
+enum Child {
+    Parent,
+    /// The new one, and the cgroup it has yet to enter.
+    Monitor {
+        group: Option<Cgroup>,
+    },
+}
+
+fn make_child(config: &MonitorConfig) -> Result<Child, Failure> {
+    let system = |error: &dyn std::error::Error| Failure::from_error(FailureKind::System, error);
+    let group = config.cgroup.as_ref().map(place_of).transpose()?;
+    let plain = group
+        .as_ref()
+        .filter(|group| matches!(group.path(), CgroupPath::Directory(_)));
+    let made = match plain {
+        None => fork().map(|side| side == Fork::Child),
+        Some(group) => {
+            Cgroup::create(group_layout()?, group.path().clone(), None, None)
+                .map_err(|error| system(&error))?;
+            match group.clone_target().map_err(|error| system(&error))? {
+                None => fork().map(|side| side == Fork::Child),
+                // On version 2 the monitor is born in its cgroup; moving it there later would wait for the kernel.
+                Some(directory) => match CloneRequest::new().into_cgroup(directory.as_fd()).spawn()
+                {
+                    Ok(Cloned::Child) => return Ok(Child::Monitor { group: None }),
+                    other => other.map(|_| false),
+                },
+            }
+        }
+    };
+    match made {
+        Ok(true) => Ok(Child::Monitor { group }),
+        Ok(false) => Ok(Child::Parent),
+        Err(error) => {
+            if let Some(group) = plain {
+                let _ = group.remove();
+            }
+            Err(system(&error))
+        }
+    }
+}
+
+/// The life of a monitor, in the child.
+fn live(control: OwnedFd, seq: u64, config: MonitorConfig, group: Option<Cgroup>) -> i32 {
+    if let Some(group) = &group {
+        if let Err(failure) = enter(group) {
+            reply(&control, &SpawnerReply::Failed { seq, failure });
+            return FAILED;
+        }
+    }
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut control = Some(control);
+    let ready = || {
+        // Closed with the message: the daemon must be able to see the spawner's end even while monitors live.
+        if let Some(control) = control.take() {
+            reply(&control, &SpawnerReply::Spawned { seq, pid });
+        }
+    };
+    match (run_monitor(config, ready), control) {
+        (Err(error), Some(control)) => {
+            let failure = Failure::from_error(FailureKind::System, &error);
+            reply(&control, &SpawnerReply::Failed { seq, failure });
+            FAILED
+        }
+        (Err(_), None) => FAILED,
+        (Ok(()), _) => 0,
+    }
+}
+
+fn enter(group: &Cgroup) -> Result<(), Failure> {
+    let system = |error: &dyn std::error::Error| Failure::from_error(FailureKind::System, error);
+    if let CgroupPath::Directory(_) = group.path() {
+        return group.join().map_err(|error| system(&error));
+    }
+    // A scope is made around its first process; on version 1 the other hierarchies are joined besides.
+    Cgroup::create(group_layout()?, group.path().clone(), None, None)
+        .map_err(|error| system(&error))?;
+    group.join().map_err(|error| system(&error))
+}
+
+fn place_of(cgroup: &MonitorCgroup) -> Result<Cgroup, Failure> {
+    let driver = if cgroup.systemd {
+        Driver::Systemd
+    } else {
+        Driver::Cgroupfs
+    };
+    let path = CgroupPath::parse(&cgroup.path, driver)
+        .map_err(|error| Failure::from_error(FailureKind::Protocol, &error))?;
+    Ok(Cgroup::at(group_layout()?, path))
+}
+
+fn group_layout() -> Result<&'static CgroupLayout, Failure> {
+    CgroupLayout::host().map_err(|error| Failure::from_error(FailureKind::System, &error))
+}
+
+fn reply(control: &OwnedFd, message: &SpawnerReply) {
+    let sent: io::Result<()> = encode(message)
+        .map_err(io::Error::other)
+        .and_then(|bytes| send_packet(control, &bytes, &[]));
+    // The daemon may be gone; its monitors are found again by their sockets.
+    drop(sent);
+}
