@@ -64,7 +64,8 @@ pub fn hostname_file(hostname: &str) -> String {
 /// Content of `/etc/hosts` for a container that is given none: the loopback names, and the pod by its host name.
 #[must_use]
 pub fn hosts(hostname: &str, ips: &[String]) -> String {
-    let mut content = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    let mut content =
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     for ip in ips {
         content.push_str(&format!("{ip}\t{hostname}\n"));
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod annotation_filter;
+pub mod apparmor;
 pub mod capabilities;
 pub mod cgroups_path;
 pub mod command;
@@ -26,10 +27,13 @@ pub mod resources;
 pub mod rlimits;
 pub mod sandbox;
 pub mod seccomp;
+pub mod selinux;
 pub mod spec_error;
 pub mod stop_signal;
 pub mod sysctls;
+pub mod unified;
 pub mod user;
+pub mod user_namespace;
 
 pub use container::{SpecOutput, container_spec};
 pub use image_facts::ImageFacts;
