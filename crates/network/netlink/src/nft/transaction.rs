@@ -10,7 +10,7 @@ use super::{SUBSYSTEM, message_kind};
 use crate::NetlinkError;
 use crate::message::{
     MessageWriter, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
-    NLMSG_ERROR,
+    NLMSG_ERROR, attribute,
 };
 use crate::socket::{NetlinkSocket, Progress};
 
@@ -23,6 +23,7 @@ const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
+const GET_SET: u16 = 10;
 const DELETE_SET: u16 = 11;
 const NEW_ELEMENTS: u16 = 12;
 const GET_ELEMENTS: u16 = 13;
@@ -98,6 +99,38 @@ impl NftSocket {
         set: &str,
     ) -> Result<Vec<StoredElement>, NetlinkError> {
         self.read_set(family, table, set, None)
+    }
+
+    /// Names of the sets and maps of a table; none when there is no such table.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_names(&mut self, family: Family, table: &str) -> Result<Vec<String>, NetlinkError> {
+        let sequence = self.socket.take_sequence(1);
+        let mut writer = MessageWriter::default();
+        writer.begin_message(message_kind(GET_SET), NLM_F_REQUEST | NLM_F_DUMP, sequence);
+        writer.raw(&[family.number(), 0, 0, 0]);
+        writer.string(1, table);
+        writer.end_message();
+        let operation = format!("list nftables sets of `{table}`");
+        let names = self
+            .socket
+            .query(&operation, sequence, &writer.finish(), |reply| {
+                let payload = reply
+                    .payload
+                    .get(FAMILY_HEADER..)
+                    .ok_or("message too short")?;
+                let name = attribute(payload, 2).ok_or("set without name")?;
+                let name = name.strip_suffix(&[0]).unwrap_or(name);
+                Ok(Some(String::from_utf8_lossy(name).into_owned()))
+            });
+        match names {
+            Err(NetlinkError::Refused {
+                source: Errno::NOENT,
+                ..
+            }) => Ok(Vec::new()),
+            names => names,
+        }
     }
 
     fn read_set(

@@ -1,0 +1,235 @@
+//! ADD: address, bridge, veth pair, pod side; undone in reverse when a step fails.
+
+use std::net::IpAddr;
+
+use crioxide_cni::{Call, Interface, NetworkResult, PluginError, Route, error_code};
+use crioxide_netlink::{LinkRequests, MacAddress, Netns, RouteSocket, VethSpec};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustix::io::Errno;
+
+use super::configuration::Settings;
+use super::device::{ensure_bridge, ensure_gateways};
+use super::{NAME, failed, pod_side};
+use crate::configuration::{invalid, network_name, open_netns};
+use crate::{ipam, masquerade};
+
+/// Names are random; a taken one is simply replaced.
+const NAME_TRIES: u32 = 4;
+
+/// What was made so far, and goes away unless [`Undo::keep`] is called.
+struct Undo<'a, 'b> {
+    call: &'a Call<'b>,
+    addresses: bool,
+    masquerade: bool,
+    veth: Option<String>,
+}
+
+/// The two ends of a veth pair.
+struct Pair {
+    host: String,
+    host_mac: MacAddress,
+    pod_mac: MacAddress,
+}
+
+pub(super) fn attach(call: &Call<'_>, settings: &Settings) -> Result<NetworkResult, PluginError> {
+    let netns = open_netns(NAME, call)?;
+    let network = network_name(NAME, call)?;
+    let mut socket = RouteSocket::open().map_err(|error| failed(&error))?;
+    let bridge = ensure_bridge(&mut socket, settings)?;
+    let mut undo = Undo {
+        call,
+        addresses: false,
+        masquerade: false,
+        veth: None,
+    };
+
+    let mut result = match ipam::plugin_type(call) {
+        Some(ipam) => {
+            let result = ipam::add(NAME, ipam, call)?;
+            undo.addresses = true;
+            result
+        }
+        None => NetworkResult::default(),
+    };
+    complete_gateways(&mut result, settings)?;
+    if settings.is_gateway {
+        ensure_gateways(&mut socket, settings, &bridge, &result.ips)?;
+    }
+    if settings.ip_masq && !result.ips.is_empty() {
+        masquerade::add(network, call, &result.ips).map_err(|error| failed(&error))?;
+        undo.masquerade = true;
+    }
+
+    let pair = create_pair(&mut socket, call, settings, &netns, bridge.index)?;
+    undo.veth = Some(pair.host.clone());
+    let mtu = pod_side::configure(&netns, call.ifname, &result)?;
+    // Without this the first packets of a few pods in a hundred are lost for a second.
+    socket
+        .settle_link(&pair.host)
+        .map_err(|error| failed(&error))?;
+
+    result.interfaces = vec![
+        Interface {
+            name: settings.bridge.clone(),
+            mac: bridge.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mtu: Some(bridge.mtu),
+            ..Interface::default()
+        },
+        Interface {
+            name: pair.host,
+            mac: pair.host_mac.to_string(),
+            mtu: Some(mtu),
+            ..Interface::default()
+        },
+        Interface {
+            name: call.ifname.to_owned(),
+            mac: pair.pod_mac.to_string(),
+            mtu: Some(mtu),
+            sandbox: netns.path().to_string_lossy().into_owned(),
+            ..Interface::default()
+        },
+    ];
+    for ip in &mut result.ips {
+        ip.interface = Some(2);
+    }
+    undo.keep();
+    Ok(result)
+}
+
+/// Fills in gateways that address management left open, and the default routes.
+fn complete_gateways(result: &mut NetworkResult, settings: &Settings) -> Result<(), PluginError> {
+    if !settings.is_gateway {
+        return Ok(());
+    }
+    for ip in &mut result.ips {
+        if ip.gateway.is_none() {
+            ip.gateway = ip.address.hosts().next();
+        }
+        let default = default_route(ip.address.addr());
+        if settings.is_default_gateway {
+            let other = result
+                .routes
+                .iter()
+                .find(|route| route.dst == default && route.gw.is_some() && route.gw != ip.gateway);
+            if let Some(other) = other {
+                let gateway = other
+                    .gw
+                    .map(|gateway| gateway.to_string())
+                    .unwrap_or_default();
+                return Err(invalid(
+                    NAME,
+                    format!("`isDefaultGateway` is set, but there is a default route by {gateway}"),
+                ));
+            }
+            if !result.routes.iter().any(|route| route.dst == default) {
+                result.routes.push(Route {
+                    gw: ip.gateway,
+                    ..Route::to(default)
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn default_route(family_of: IpAddr) -> IpNet {
+    match family_of {
+        IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+    }
+}
+
+fn create_pair(
+    socket: &mut RouteSocket,
+    call: &Call<'_>,
+    settings: &Settings,
+    netns: &Netns,
+    bridge: u32,
+) -> Result<Pair, PluginError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let host_mac = MacAddress::generate().map_err(|error| failed(&error))?;
+        let pod_mac = MacAddress::generate().map_err(|error| failed(&error))?;
+        let [_, _, a, b, c, d] = host_mac.bytes();
+        let host = format!("veth{a:02x}{b:02x}{c:02x}{d:02x}");
+        let mut requests = LinkRequests::default();
+        requests.create_veth(&VethSpec {
+            name: &host,
+            mac: host_mac,
+            peer_name: call.ifname,
+            peer_mac: pod_mac,
+            peer_netns: netns,
+            mtu: settings.mtu,
+            master: Some(bridge),
+        });
+        if settings.hairpin {
+            requests.set_hairpin(&host);
+        }
+        match requests.send(socket) {
+            Ok(()) => {
+                return Ok(Pair {
+                    host,
+                    host_mac,
+                    pod_mac,
+                });
+            }
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                let mut pod = RouteSocket::open_in(netns).map_err(|error| failed(&error))?;
+                if pod
+                    .link_by_name(call.ifname)
+                    .map_err(|error| failed(&error))?
+                    .is_some()
+                {
+                    let message = format!("the pod has an interface `{}` already", call.ifname);
+                    return Err(PluginError::reported(NAME, error_code::FAILED, message));
+                }
+                if tries == NAME_TRIES {
+                    return Err(failed(&error));
+                }
+            }
+            Err(error) => {
+                // The pair may be there without its hairpin mode.
+                remove_veth(&host);
+                return Err(failed(&error));
+            }
+        }
+    }
+}
+
+impl Undo<'_, '_> {
+    fn keep(mut self) {
+        self.addresses = false;
+        self.masquerade = false;
+        self.veth = None;
+    }
+}
+
+impl Drop for Undo<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(host) = &self.veth {
+            remove_veth(host);
+        }
+        if self.masquerade {
+            let network = network_name(NAME, self.call).unwrap_or_default();
+            if let Err(error) = masquerade::remove(network, self.call, None) {
+                tracing::warn!(%error, "masquerading not undone");
+            }
+        }
+        if self.addresses {
+            if let Err(error) = ipam::del(ipam::plugin_type(self.call), self.call) {
+                tracing::warn!(%error, "addresses not given back");
+            }
+        }
+    }
+}
+
+fn remove_veth(host: &str) {
+    let mut requests = LinkRequests::default();
+    requests.delete_link(host);
+    let removed = RouteSocket::open()
+        .and_then(|mut socket| super::ignore_missing(requests.send(&mut socket)));
+    if let Err(error) = removed {
+        tracing::warn!(%error, link = host, "veth pair not removed");
+    }
+}

@@ -1,0 +1,177 @@
+//! Putting elements into the maps and taking them out again.
+
+use crioxide_cni::{PluginError, error_code};
+use crioxide_netlink::NetlinkError;
+use crioxide_netlink::nft::{Element, Family, NftSocket, StoredElement, Transaction};
+use rustix::io::Errno;
+
+use super::mapping::{Entry, Plan};
+use super::rules::{
+    ADDRESS_PORTS, PORTS, TABLE, hairpin_set, is_hairpin_set, push_base, push_hairpin,
+};
+use super::{NAME, failed};
+
+/// Adds a pod's elements; all or none. A port that another pod has is an error.
+pub(super) fn claim(socket: &mut NftSocket, plan: &Plan, comment: &str) -> Result<(), PluginError> {
+    let mut elements_only = Transaction::new();
+    push_elements(&mut elements_only, &plan.entries, comment);
+    let claimed = match elements_only.commit(socket) {
+        // Some table, map or set is not there (any more): make them all, then try again.
+        Err(error) if error.errno() == Some(Errno::NOENT) => {
+            let sets: Vec<_> = plan
+                .subnets
+                .iter()
+                .map(|subnet| hairpin_set(subnet.prefix_len()))
+                .collect();
+            let mut everything = Transaction::new();
+            for family in [Family::Ip, Family::Ip6] {
+                if plan.entries.iter().any(|entry| entry.family == family) {
+                    push_base(&mut everything, family);
+                }
+            }
+            for (subnet, set) in plan.subnets.iter().zip(&sets) {
+                push_hairpin(
+                    &mut everything,
+                    crate::masquerade::family(subnet.addr()),
+                    *subnet,
+                    set,
+                );
+            }
+            push_elements(&mut everything, &plan.entries, comment);
+            everything.commit(socket)
+        }
+        claimed => claimed,
+    };
+    match claimed {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Err(conflict(socket, plan, &error)),
+        claimed => claimed.map_err(|error| failed(&error)),
+    }
+}
+
+/// Removes those of the elements that belong to `comment`: a port may have a new owner by now.
+pub(super) fn release(
+    socket: &mut NftSocket,
+    entries: &[Entry],
+    comment: &str,
+) -> Result<(), NetlinkError> {
+    for entry in entries {
+        let found = socket.elements(
+            entry.family,
+            TABLE,
+            &entry.set,
+            std::slice::from_ref(&entry.key),
+        )?;
+        let own = found
+            .into_iter()
+            .filter(|element| element.comment.as_deref() == Some(comment))
+            .collect();
+        delete(socket, entry.family, &entry.set, own)?;
+    }
+    Ok(())
+}
+
+/// Removes every element whose comment is wanted.
+pub(super) fn release_where(
+    socket: &mut NftSocket,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), NetlinkError> {
+    for family in [Family::Ip, Family::Ip6] {
+        for set in socket.set_names(family, TABLE)? {
+            let elements = socket.all_elements(family, TABLE, &set)?.into_iter();
+            let matching = elements
+                .filter(|element| element.comment.as_deref().is_some_and(&wanted))
+                .collect();
+            delete(socket, family, &set, matching)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first entry that is not there for this pod.
+pub(super) fn first_missing<'a>(
+    socket: &mut NftSocket,
+    entries: &'a [Entry],
+    comment: &str,
+) -> Result<Option<&'a Entry>, NetlinkError> {
+    for entry in entries {
+        let found = socket.elements(
+            entry.family,
+            TABLE,
+            &entry.set,
+            std::slice::from_ref(&entry.key),
+        )?;
+        let present = found.iter().any(|element| {
+            element.comment.as_deref() == Some(comment) && element.data == entry.data
+        });
+        if !present {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the maps hold nothing.
+pub(super) fn is_empty(socket: &mut NftSocket) -> Result<bool, NetlinkError> {
+    for family in [Family::Ip, Family::Ip6] {
+        for set in [PORTS, ADDRESS_PORTS] {
+            if !socket.all_elements(family, TABLE, set)?.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn push_elements<'a>(transaction: &mut Transaction<'a>, entries: &'a [Entry], comment: &str) {
+    for entry in entries {
+        let element = vec![entry.element(comment)];
+        if is_hairpin_set(&entry.set) {
+            transaction.add_elements(entry.family, TABLE, &entry.set, element);
+        } else {
+            transaction.claim_elements(entry.family, TABLE, &entry.set, element);
+        }
+    }
+}
+
+fn delete(
+    socket: &mut NftSocket,
+    family: Family,
+    set: &str,
+    found: Vec<StoredElement>,
+) -> Result<(), NetlinkError> {
+    let elements = found.into_iter().map(|element| Element {
+        key: element.key,
+        data: Vec::new(),
+        comment: String::new(),
+    });
+    let mut transaction = Transaction::new();
+    transaction.delete_elements(family, TABLE, set, elements.collect());
+    match transaction.commit(socket) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        done => done,
+    }
+}
+
+/// Says which port is taken, and by whom.
+fn conflict(socket: &mut NftSocket, plan: &Plan, error: &NetlinkError) -> PluginError {
+    let ports = plan
+        .entries
+        .iter()
+        .filter(|entry| !is_hairpin_set(&entry.set));
+    for entry in ports {
+        let found = socket
+            .elements(
+                entry.family,
+                TABLE,
+                &entry.set,
+                std::slice::from_ref(&entry.key),
+            )
+            .unwrap_or_default();
+        if let Some(owner) = found.first() {
+            let owner = owner.comment.as_deref().unwrap_or("something unknown");
+            let message = format!("{} is taken by {owner}", entry.label);
+            return PluginError::reported(NAME, error_code::FAILED, message);
+        }
+    }
+    failed(error)
+}

@@ -1,0 +1,37 @@
+//! Network settings below `/proc/sys/net`, of the calling thread's network namespace.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// A setting could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("set `{}` to {value}", path.display())]
+pub(crate) struct SysctlError {
+    path: PathBuf,
+    value: &'static str,
+    source: io::Error,
+}
+
+/// Sets `net/<key>` unless it has the value already.
+pub(crate) fn set(key: &str, value: &'static str) -> Result<(), SysctlError> {
+    let path = PathBuf::from("/proc/sys/net").join(key);
+    let done = match fs::read_to_string(&path) {
+        Ok(current) if current.trim() == value => Ok(()),
+        Ok(_) => fs::write(&path, value),
+        Err(error) => Err(error),
+    };
+    done.map_err(|source| SysctlError {
+        path,
+        value,
+        source,
+    })
+}
+
+/// As [`set`], on kernels and namespaces that may not have the setting at all (IPv6 turned off).
+pub(crate) fn set_if_present(key: &str, value: &'static str) -> Result<(), SysctlError> {
+    match set(key, value) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
