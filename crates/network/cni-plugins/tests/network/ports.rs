@@ -1,0 +1,200 @@
+//! Host ports and masquerading, seen from outside, from the host, from other pods and from the pod
+//! itself.
+
+use std::net::IpAddr;
+
+use crioxide_cni::{Cni, CniSettings, HostPorts, PortMapping, Protocol};
+
+use crate::fixture::{Host, Pod, is_root, talk};
+
+fn mapping(host_port: u16, container_port: u16, host_ip: &str) -> PortMapping {
+    PortMapping {
+        host_port,
+        container_port,
+        protocol: Protocol::Tcp,
+        host_ip: host_ip.to_owned(),
+    }
+}
+
+/// A host with a pod network and, as the outside, a pod on a second bridge without masquerading.
+fn host_with_outside() -> (Host, Pod, Cni) {
+    let host = Host::new();
+    let ranges = r#"[[{"subnet":"10.21.0.0/24"}],[{"subnet":"fd21::/64"}]]"#;
+    let bridge = host.bridge("pods0", ranges, r#","ipMasq":true,"hairpinMode":true"#);
+    host.configure("10.conflist", "1.0.0", "pods", &format!("[{bridge}]"));
+    let ranges = r#"[[{"subnet":"192.0.2.0/24"}],[{"subnet":"fd99::/64"}]]"#;
+    host.configure(
+        "20.conflist",
+        "1.0.0",
+        "outside",
+        &format!("[{}]", host.bridge("out0", ranges, "")),
+    );
+    let outside = Pod::new("0utside");
+    let settings = CniSettings {
+        default_network: Some("outside".to_owned()),
+        ..host.settings()
+    };
+    host.namespace
+        .run(|| Cni::new(settings).add(&outside.network))
+        .unwrap();
+    let cni = host.cni();
+    (host, outside, cni)
+}
+
+#[test]
+fn a_host_port_is_reachable_from_everywhere() {
+    if !is_root() {
+        return;
+    }
+    let (host, outside, cni) = host_with_outside();
+    host.namespace.run(|| {
+        let (mut pod, other) = (Pod::new("aa"), Pod::new("bb"));
+        pod.network.port_mappings = vec![mapping(8080, 80, ""), mapping(8081, 81, "192.0.2.1")];
+        cni.add(&pod.network).unwrap();
+        cni.add(&other.network).unwrap();
+        cni.check(&pod.network).unwrap();
+        let server = pod.namespace.listen("[::]:80");
+        let host_addresses: Vec<IpAddr> = ["192.0.2.1", "fd99::1"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        for address in host_addresses {
+            let seen = talk(&server, &outside.namespace, address, 8080).unwrap();
+            let expected = if address.is_ipv4() {
+                "192.0.2.2"
+            } else {
+                "fd99::2"
+            };
+            assert_eq!(
+                seen.to_canonical().to_string(),
+                expected,
+                "the source outside is kept"
+            );
+            talk(&server, &host.namespace, address, 8080).unwrap();
+            talk(&server, &other.namespace, address, 8080).unwrap();
+            talk(&server, &pod.namespace, address, 8080).unwrap();
+        }
+        talk(&server, &host.namespace, "127.0.0.1".parse().unwrap(), 8080).unwrap();
+        let second = pod.namespace.listen("0.0.0.0:81");
+        talk(
+            &second,
+            &outside.namespace,
+            "192.0.2.1".parse().unwrap(),
+            8081,
+        )
+        .unwrap();
+        let refused = outside
+            .namespace
+            .connect("10.21.0.1".parse().unwrap(), 8081);
+        assert!(refused.is_err(), "mapped on another address only");
+
+        cni.del(&pod.network).unwrap();
+        let refused = outside
+            .namespace
+            .connect("192.0.2.1".parse().unwrap(), 8080);
+        assert!(refused.is_err(), "no longer mapped");
+    });
+}
+
+/// A mapping on all addresses must leave alone what is only passing through the host.
+#[test]
+fn traffic_to_others_is_not_taken() {
+    if !is_root() {
+        return;
+    }
+    let (host, outside, cni) = host_with_outside();
+    host.namespace.run(|| {
+        let (mut mapped, client) = (Pod::new("aa"), Pod::new("bb"));
+        mapped.network.port_mappings = vec![mapping(8080, 80, "")];
+        cni.add(&mapped.network).unwrap();
+        cni.add(&client.network).unwrap();
+        let foreign = outside.namespace.listen("0.0.0.0:8080");
+        let seen = talk(
+            &foreign,
+            &client.namespace,
+            "192.0.2.2".parse().unwrap(),
+            8080,
+        )
+        .unwrap();
+        assert_eq!(seen.to_string(), "192.0.2.1", "and it is masqueraded");
+    });
+}
+
+#[test]
+fn a_taken_port_is_refused_with_its_owner() {
+    if !is_root() {
+        return;
+    }
+    let (host, _outside, cni) = host_with_outside();
+    host.namespace.run(|| {
+        let (mut first, mut second) = (Pod::new("aa"), Pod::new("bb"));
+        first.network.port_mappings = vec![mapping(8080, 80, "")];
+        second.network.port_mappings = vec![mapping(8082, 80, ""), mapping(8080, 80, "")];
+        cni.add(&first.network).unwrap();
+        let error = cni.add(&second.network).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            cause.contains("tcp port 8080 of the host is taken by pods/aa/eth0"),
+            "{cause}"
+        );
+        cni.check(&first.network).unwrap();
+        assert!(!host.ruleset().contains("bb/eth0"), "{}", host.ruleset());
+        assert_eq!(host.reserved("pods"), ["10.21.0.2", "fd21::2"]);
+        // A late DEL of the loser leaves the winner its port.
+        cni.del(&second.network).unwrap();
+        cni.check(&first.network).unwrap();
+        cni.del(&first.network).unwrap();
+        cni.add(&second.network).unwrap();
+    });
+}
+
+#[test]
+fn flushed_rules_come_back() {
+    if !is_root() {
+        return;
+    }
+    let (host, outside, cni) = host_with_outside();
+    host.namespace.run(|| {
+        let (mut first, mut second) = (Pod::new("aa"), Pod::new("bb"));
+        first.network.port_mappings = vec![mapping(8080, 80, "")];
+        second.network.port_mappings = vec![mapping(8081, 80, "")];
+        cni.add(&first.network).unwrap();
+        let flushed = std::process::Command::new("nft")
+            .args(["flush", "ruleset"])
+            .status();
+        if !flushed.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: needs the nft program");
+            return;
+        }
+        assert!(cni.check(&first.network).is_err());
+        cni.add(&second.network).unwrap();
+        let server = second.namespace.listen("0.0.0.0:80");
+        talk(
+            &server,
+            &outside.namespace,
+            "192.0.2.1".parse().unwrap(),
+            8081,
+        )
+        .unwrap();
+        cni.del(&first.network).unwrap();
+        cni.del(&second.network).unwrap();
+    });
+}
+
+#[test]
+fn host_ports_can_be_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let (host, _outside, _) = host_with_outside();
+    let cni = Cni::new(CniSettings {
+        host_ports: HostPorts::Left,
+        ..host.settings()
+    });
+    host.namespace.run(|| {
+        let mut pod = Pod::new("aa");
+        pod.network.port_mappings = vec![mapping(8080, 80, "")];
+        cni.add(&pod.network).unwrap();
+        assert!(!host.ruleset().contains("crioxide_hostports"));
+        cni.del(&pod.network).unwrap();
+    });
+}
