@@ -2,42 +2,41 @@
 //!
 //! Nothing here reads a file or asks the kernel. The callers look things up (users, devices, mount propagation) through
 //! descriptors they trust and pass the facts in, which also makes every rule testable without root.
+//!
+//! [`container_spec`] and [`sandbox_spec`] put the parts together; the modules are the rules they follow:
+//!
+//! ```
+//! use crioxide_runtime_spec::{devices, stop_signal};
+//!
+//! let fuse = devices::parse("/dev/fuse:rw")?;
+//! assert_eq!((fuse.container_path.to_str(), fuse.access.as_str()), (Some("/dev/fuse"), "rw"));
+//! assert_eq!(stop_signal::parse("SIGRTMIN+3"), Some(37));
+//! # Ok::<(), devices::ParseDeviceError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod annotation_filter;
-pub mod apparmor;
-pub mod capabilities;
-pub mod cgroups_path;
-pub mod command;
+mod cgroup;
+mod confinement;
 pub mod container;
 pub mod devices;
-pub mod environment;
-pub mod files;
-pub mod hostname;
 pub mod image_facts;
-pub mod labels;
-pub mod log_path;
-pub mod masked_paths;
 pub mod mounts;
 pub mod namespaces;
-pub mod port_mappings;
+mod pod;
 mod process;
 pub mod request;
-pub mod resources;
-pub mod rlimits;
 pub mod sandbox;
-pub mod seccomp;
-pub mod selinux;
 pub mod spec_error;
-pub mod stop_signal;
-pub mod sysctls;
-pub mod unified;
 pub mod user;
-pub mod user_namespace;
 
+pub use cgroup::{cgroups_path, resources, unified};
+pub use confinement::{apparmor, masked_paths, seccomp, selinux};
 pub use container::{SpecOutput, container_spec};
 pub use image_facts::ImageFacts;
-pub use process::OCI_VERSION;
+pub use namespaces::user_namespace;
+pub use pod::{files, hostname, labels, log_path, port_mappings, sysctls};
+pub use process::{OCI_VERSION, capabilities, command, environment, rlimits, stop_signal};
 pub use request::{
     Confinement, ContainerSpecRequest, Devices, HostFacts, SandboxSpecRequest, SpecDefaults,
 };

@@ -1,5 +1,7 @@
 //! The namespaces of a container.
 
+pub mod user_namespace;
+
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType};

@@ -1,4 +1,10 @@
-//! Parts of a spec that pods and containers share.
+//! The process of a container, and the parts of a spec that pods and containers share.
+
+pub mod capabilities;
+pub mod command;
+pub mod environment;
+pub mod rlimits;
+pub mod stop_signal;
 
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use crioxide_cri_api::v1;
 
 use super::values::{
     ContainerMetadata, HugepageLimit, IdMapping, LinuxResources, NamespaceOptions, SandboxMetadata,
-    UserNamespace,
+    UserNamespace, Volume,
 };
 
 impl From<&v1::PodSandboxMetadata> for SandboxMetadata {
@@ -127,5 +127,123 @@ impl From<&v1::LinuxContainerResources> for LinuxResources {
                 .collect(),
             memory_swap_limit_in_bytes: cri.memory_swap_limit_in_bytes,
         }
+    }
+}
+
+impl From<&LinuxResources> for v1::LinuxContainerResources {
+    fn from(resources: &LinuxResources) -> Self {
+        let hugepage_limits = resources.hugepage_limits.iter();
+        Self {
+            cpu_period: resources.cpu_period,
+            cpu_quota: resources.cpu_quota,
+            cpu_shares: resources.cpu_shares,
+            memory_limit_in_bytes: resources.memory_limit_in_bytes,
+            oom_score_adj: resources.oom_score_adj,
+            cpuset_cpus: resources.cpuset_cpus.clone(),
+            cpuset_mems: resources.cpuset_mems.clone(),
+            hugepage_limits: hugepage_limits
+                .map(|limit| v1::HugepageLimit {
+                    page_size: limit.page_size.clone(),
+                    limit: limit.limit,
+                })
+                .collect(),
+            unified: resources.unified.clone().into_iter().collect(),
+            memory_swap_limit_in_bytes: resources.memory_swap_limit_in_bytes,
+        }
+    }
+}
+
+/// The mount as `ContainerStatus` echoes it.
+impl From<&Volume> for v1::Mount {
+    fn from(volume: &Volume) -> Self {
+        Self {
+            container_path: volume.container_path.clone(),
+            host_path: volume.host_path.clone(),
+            readonly: volume.readonly,
+            selinux_relabel: volume.selinux_relabel,
+            propagation: volume.propagation,
+            recursive_read_only: volume.recursive_read_only,
+            image: volume.image.as_ref().map(|image| v1::ImageSpec {
+                image: image.image.clone(),
+                user_specified_image: image.user_specified_image.clone(),
+                ..v1::ImageSpec::default()
+            }),
+            ..v1::Mount::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespace_options_survive() {
+        let mapping = v1::IdMapping {
+            host_id: 65536,
+            container_id: 0,
+            length: 10,
+        };
+        let user = v1::UserNamespace {
+            mode: 0,
+            uids: vec![mapping],
+            gids: vec![mapping],
+        };
+        let cri = v1::NamespaceOption {
+            network: 2,
+            pid: 3,
+            ipc: 1,
+            target_id: "t".into(),
+            userns_options: Some(user),
+        };
+        assert_eq!(
+            v1::NamespaceOption::from(&NamespaceOptions::from(&cri)),
+            cri
+        );
+    }
+
+    #[test]
+    fn resources_survive() {
+        let cri = v1::LinuxContainerResources {
+            cpu_period: 1,
+            cpu_quota: 2,
+            cpu_shares: 3,
+            memory_limit_in_bytes: 4,
+            oom_score_adj: 5,
+            cpuset_cpus: "0".into(),
+            cpuset_mems: "1".into(),
+            hugepage_limits: vec![v1::HugepageLimit {
+                page_size: "2MB".into(),
+                limit: 6,
+            }],
+            unified: [("memory.high".to_owned(), "7".to_owned())].into(),
+            memory_swap_limit_in_bytes: 8,
+        };
+        assert_eq!(
+            v1::LinuxContainerResources::from(&LinuxResources::from(&cri)),
+            cri
+        );
+    }
+
+    #[test]
+    fn metadata_survives() {
+        let pod = v1::PodSandboxMetadata {
+            name: "web".into(),
+            uid: "u".into(),
+            namespace: "default".into(),
+            attempt: 3,
+        };
+        assert_eq!(
+            v1::PodSandboxMetadata::from(&SandboxMetadata::from(&pod)),
+            pod
+        );
+        let container = v1::ContainerMetadata {
+            name: "c".into(),
+            attempt: 4,
+        };
+        assert_eq!(
+            v1::ContainerMetadata::from(&ContainerMetadata::from(&container)),
+            container
+        );
     }
 }

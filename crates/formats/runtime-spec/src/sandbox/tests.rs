@@ -134,3 +134,17 @@ fn sysctls_and_user_are_taken_over() {
     );
     assert_eq!(spec.process().as_ref().unwrap().user().uid(), 65535);
 }
+
+#[test]
+fn recorded_specs_can_be_read_back() {
+    for text in [
+        include_str!("../../tests/golden/sandbox-pidpod.json"),
+        include_str!("../../tests/golden/container-running.json"),
+        include_str!("../../tests/golden/container-tty.json"),
+        include_str!("../../tests/golden/container-inpod.json"),
+    ] {
+        let golden: Value = serde_json::from_str(text).unwrap();
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        assert_eq!(normal(serde_json::to_value(&spec).unwrap()), normal(golden));
+    }
+}

@@ -43,7 +43,7 @@ fn verdicts(filter: &LinuxSeccomp) -> BTreeMap<String, Vec<String>> {
 #[test]
 fn builtin_equals_the_recorded_filter() {
     let recorded: LinuxSeccomp =
-        serde_json::from_str(include_str!("../../tests/golden/seccomp-amd64.json")).unwrap();
+        serde_json::from_str(include_str!("../../../tests/golden/seccomp-amd64.json")).unwrap();
     let ours = resolved(builtin(), &default_capabilities(), "amd64");
     assert_eq!(verdicts(&ours), verdicts(&recorded));
     assert_eq!(
