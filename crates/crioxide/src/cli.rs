@@ -1,5 +1,6 @@
 //! The command line: what `crio` understands, and a few commands of our own.
 
+mod check;
 mod command;
 mod completion;
 mod config;
@@ -9,6 +10,7 @@ mod output;
 mod roff;
 mod status;
 mod version;
+mod wipe;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -62,6 +64,7 @@ fn dispatch(name: &str, matches: &clap::ArgMatches) -> anyhow::Result<()> {
     }
     match matches.subcommand() {
         None => daemon::run(matches),
+        Some(("check", command)) => check::run(matches, command),
         Some(("config", command)) => config::run(matches, command),
         Some(("complete", command)) => completion::run(name, command),
         Some(("help", _)) => output::print(&command::command(name).render_help().to_string()),
@@ -70,6 +73,7 @@ fn dispatch(name: &str, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Some(("publish", _)) => Ok(()),
         Some(("status", command)) => status::run(name, matches, command),
         Some(("version", command)) => version::run(command),
+        Some(("wipe", command)) => wipe::run(matches, command),
         Some((unknown, _)) => anyhow::bail!("command {unknown:?} not supported"),
     }
 }

@@ -234,3 +234,76 @@ fn help_is_no_failure() {
     }
     assert_eq!(printed(&["publish", "--topic", "x"]), "");
 }
+
+/// A store below `directory` by flags that touch nothing else.
+fn store_flags(directory: &std::path::Path) -> Vec<String> {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let mut flags = vec![
+        "-c".to_owned(),
+        String::new(),
+        "-d".to_owned(),
+        String::new(),
+    ];
+    for (flag, name) in [
+        ("--root", "root"),
+        ("--runroot", "run"),
+        ("--version-file", "version"),
+        ("--version-file-persist", "version-persist"),
+        ("--clean-shutdown-file", "clean"),
+    ] {
+        flags.extend([flag.to_owned(), path(name)]);
+    }
+    flags.extend([
+        "--internal-wipe=false".to_owned(),
+        "--log-level=debug".to_owned(),
+    ]);
+    flags
+}
+
+/// Whether this process may mount, which opening a store needs.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+#[test]
+fn an_empty_store_is_healthy_and_wipes_to_nothing() {
+    if !is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let flags = store_flags(directory.path());
+    let run = |words: &[&str]| {
+        let mut arguments: Vec<&str> = flags.iter().map(String::as_str).collect();
+        arguments.extend(words);
+        let output = crio(&arguments);
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (healthy, log) = run(&["check"]);
+    assert!(healthy, "{log}");
+    assert!(log.contains("root has errors: false"), "{log}");
+    let (wiped, log) = run(&["wipe", "--force"]);
+    assert!(wiped, "{log}");
+
+    // An image whose layer is missing is found, reported and removed.
+    let record = format!(
+        "[{{\"id\":\"{0}\",\"digest\":\"sha256:{0}\",\"layer\":\"{0}\"}}]",
+        "a".repeat(64)
+    );
+    std::fs::write(
+        directory.path().join("root/overlay-images/images.json"),
+        record,
+    )
+    .unwrap();
+    let (healthy, log) = run(&["check", "--quick"]);
+    assert!(
+        !healthy && log.contains("0 layer errors, 0 read-only layer errors, 1 image errors"),
+        "{log}"
+    );
+    let (repaired, log) = run(&["check", "--repair"]);
+    assert!(repaired, "{log}");
+    assert!(run(&["check"]).0);
+}

@@ -94,6 +94,20 @@ fn subcommands() -> Vec<Command> {
                     .action(ArgAction::SetTrue)
                     .help("Print the defaults, nothing commented out"),
             ),
+        Command::new("check")
+            .about("Examine the store; no daemon may run")
+            .arg(
+                Arg::new("age")
+                    .long("age")
+                    .short('a')
+                    .value_name("DURATION")
+                    .default_value("24h")
+                    .help("How old a layer without user may be"),
+            )
+            .arg(switch("force", 'f', "Remove damaged containers too"))
+            .arg(switch("repair", 'r', "Remove what is damaged"))
+            .arg(switch("quick", 'q', "Do not read the content of layers"))
+            .arg(switch("wipe", 'w', "Remove everything when the repair fails")),
         Command::new("complete")
             .visible_alias("completion")
             .about("Print a shell completion script")
@@ -117,6 +131,9 @@ fn subcommands() -> Vec<Command> {
             .about("Print version and build information")
             .arg(switch("json", 'j', "Print JSON"))
             .arg(switch("verbose", 'v', "Print the dependencies too")),
+        Command::new("wipe")
+            .about("Remove containers after a reboot and images after an upgrade")
+            .arg(switch("force", 'f', "Remove them in any case")),
     ]
 }
 

@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use crioxide_config::effective_toml;
 
-use crate::launch::{load_settings, prepare_daemon_process, start_log};
+use crate::launch::{ReloadSource, load_settings, prepare_daemon_process, start_log};
 
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let limits = prepare_daemon_process()?;
@@ -14,6 +14,10 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         "Current CRI-O configuration:\n{}",
         effective_toml(&settings.config)
     );
-    let _ = (limits, log);
+    let source = ReloadSource {
+        sources: settings.sources,
+        host: settings.host,
+    };
+    tracing::debug!(open_files = ?limits.open_files, level = %log.level(), "Prepared to start from {source:?}");
     anyhow::bail!("this build has no daemon")
 }
