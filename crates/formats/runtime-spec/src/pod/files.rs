@@ -106,4 +106,12 @@ mod tests {
         };
         assert_eq!(resolv_conf(Some(&dns)).unwrap_err().what, "search");
     }
+
+    #[test]
+    fn hosts_names_the_pod() {
+        let content = hosts("web", &["10.0.0.2".into(), "fd00::2".into()]);
+        assert!(content.starts_with("127.0.0.1\tlocalhost\n"));
+        assert!(content.ends_with("10.0.0.2\tweb\nfd00::2\tweb\n"));
+        assert_eq!(hosts("web", &[]).lines().count(), 2);
+    }
 }
