@@ -30,6 +30,8 @@ pub struct NodeOptions {
     pub api_keys: String,
     /// TOML that goes before everything else of `[crio.image]`.
     pub image_keys: String,
+    /// The daemon's log level; `debug` where this is empty.
+    pub log_level: String,
     /// TOML tables for the end of crio.conf.
     pub more_tables: String,
     /// The network list instead of the usual bridge.

@@ -20,8 +20,7 @@ pub fn busybox_program() -> Result<PathBuf, String> {
     let program = requirements::program("busybox")?;
     let bytes =
         std::fs::read(&program).map_err(|error| format!("read {}: {error}", program.display()))?;
-    // A dynamic one names its loader.
-    if bytes.windows(8).any(|window| window == b"ld-linux") {
+    if has_interpreter(&bytes) {
         return Err("needs a static busybox (Debian: busybox-static)".to_owned());
     }
     Ok(program)
@@ -55,4 +54,30 @@ pub fn busybox_layer() -> Result<Layer> {
         }
     }
     Ok(layer)
+}
+
+/// Whether a 64-bit little-endian ELF program wants a dynamic loader.
+fn has_interpreter(elf: &[u8]) -> bool {
+    const INTERPRETER: usize = 3;
+    let number = |at: usize, size: usize| -> usize {
+        let bytes = elf.get(at..at + size).unwrap_or_default();
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (headers, size, count) = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
+    (0..count).any(|index| number(headers + index * size, 4) == INTERPRETER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_interpreter;
+
+    #[test]
+    fn a_dynamic_program_is_told_from_a_static_one() {
+        let shell = std::fs::read("/bin/sh").expect("a shell");
+        assert!(has_interpreter(&shell));
+        assert!(!has_interpreter(b"\x7fELF"));
+    }
 }

@@ -32,6 +32,11 @@ fn crio_conf(place: &Place, options: &NodeOptions) -> String {
     let base = place.base().display();
     let root = place.root().display();
     let driver = place.cgroup_driver();
+    let log_level = if options.log_level.is_empty() {
+        "debug"
+    } else {
+        &options.log_level
+    };
     let plugins: Vec<String> = options
         .plugin_directories
         .iter()
@@ -70,7 +75,7 @@ namespaces_dir = "{base}/ns"
 container_exits_dir = "{base}/exits"
 container_attach_socket_dir = "{base}/attach"
 hooks_dir = ["{base}/hooks"]
-log_level = "debug"
+log_level = "{log_level}"
 default_runtime = "builtin"
 [crio.runtime.runtimes.builtin]
 runtime_path = "builtin"

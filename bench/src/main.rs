@@ -1,0 +1,98 @@
+//! How far the daemon is from what the kernel itself costs.
+//!
+//! A floor program makes the same namespaces, links, mounts, cgroups and processes as a pod does, by direct system
+//! calls and without a protocol, state or checks; the daemon makes real pods. Both run in turn in the same minutes on
+//! the same machine, so the ratios mean something where absolute times do not.
+#![forbid(unsafe_code)]
+
+mod daemon;
+mod floor;
+mod options;
+mod pull;
+mod report;
+mod samples;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use options::Options;
+use report::Report;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The floor forks and changes namespaces: it must be a process of one thread, so it is a role of this program.
+    let outcome = if arguments.first().is_some_and(|word| word == floor::ROLE) {
+        floor::serve()
+    } else {
+        run(&arguments)
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let Some(options) = Options::parse(arguments)? else {
+        println!("{}", options::USAGE);
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
+    let mut report = Report::default();
+    runtime.block_on(async {
+        let node = daemon::Node::start(&options).await?;
+        let outcome = measure(&node, &options, &mut report).await;
+        node.finish().await?;
+        outcome
+    })?;
+    println!("{report}");
+    if let Some(path) = &options.json {
+        std::fs::write(path, report.to_json().to_string())
+            .with_context(|| format!("write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
+    let mut floor = floor::Floor::start()?;
+    // One after the other, floor and daemon in turn, the first of each thrown away.
+    for round in 0..=options.rounds {
+        let floor_pod = floor.pod(1)?;
+        let floor_exec = floor.exec()?;
+        let ours = node.pod(round).await?;
+        if round > 0 {
+            report.add("pod up, one at a time", floor_pod.up, ours.up);
+            report.add("pod down, one at a time", floor_pod.down, ours.down);
+            report.add("exec", floor_exec, ours.exec);
+        }
+    }
+    drop(floor);
+    for _ in 0..options.batches {
+        let (floor_up, floor_down) = floor::batch(options.pods)?;
+        let (up, down) = node.batch(options.pods, options.at_once).await?;
+        report.add(
+            &format!("{} pods up, {} at once", options.pods, options.at_once),
+            floor_up,
+            up,
+        );
+        report.add(
+            &format!("{} pods down, {} at once", options.pods, options.at_once),
+            floor_down,
+            down,
+        );
+    }
+    let image = pull::Image::make(options.image_mib)?;
+    node.serve(&image);
+    for round in 0..=options.pulls {
+        let floor = pull::floor(&image, &node.registry_host())?;
+        let ours = node.pull().await?;
+        if round > 0 {
+            report.add(&format!("pull of {} MiB", options.image_mib), floor, ours);
+        }
+    }
+    Ok(())
+}
