@@ -19,7 +19,7 @@ pub struct ResolvedUser {
     pub gid: u32,
     /// Supplementary group ids, the primary one among them.
     pub additional_gids: Vec<u32>,
-    /// Home directory from the account file.
+    /// Home directory from the account file, `/` for users it does not know; `None` if nobody asked.
     pub home: Option<String>,
     /// Name from the account file.
     pub name: Option<String>,

@@ -84,13 +84,15 @@ pub fn resolve(
             .into_iter()
             .for_each(|id| push_new(&mut additional_gids, id));
     }
+    let home = account
+        .map(|account| account.home)
+        .filter(|home| !home.is_empty());
+    let home = home.unwrap_or_else(|| "/".to_owned());
     Ok(ResolvedUser {
         uid,
         gid,
         additional_gids,
-        home: account
-            .map(|account| account.home)
-            .filter(|home| !home.is_empty()),
+        home: Some(home),
         name,
     })
 }
