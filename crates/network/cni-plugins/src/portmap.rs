@@ -4,6 +4,7 @@
 //! host's own addresses are looked at, so that a mapping cannot grab traffic that is passing through.
 
 mod apply;
+mod flows;
 mod mapping;
 mod rules;
 
@@ -37,7 +38,7 @@ impl Plugin for Portmap {
             let comment = owner::comment(network_name(NAME, call)?, call);
             let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
             apply::claim(&mut socket, &plan, &comment)?;
-            let ready = open_localhost(&plan);
+            let ready = open_localhost(&plan).and_then(|()| flows::forget(&plan.entries));
             if let Err(error) = ready {
                 undo(&mut socket, &comment, &plan.entries);
                 return Err(error);
@@ -54,7 +55,7 @@ impl Plugin for Portmap {
             .as_ref()
             .and_then(|previous| Plan::new(&configuration, previous).ok());
         let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
-        let done = match plan {
+        let done = match &plan {
             // Told that there are none.
             Some(plan) if plan.entries.is_empty() && call.config.contains_key("runtimeConfig") => {
                 Ok(())
@@ -64,7 +65,8 @@ impl Plugin for Portmap {
             }
             _ => apply::release_where(&mut socket, |owner| owner == comment),
         };
-        done.map_err(|error| failed(&error))
+        done.map_err(|error| failed(&error))?;
+        plan.map_or(Ok(()), |plan| flows::forget(&plan.entries))
     }
 
     fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {

@@ -149,10 +149,9 @@ impl PluginConfig {
             _ => return Err("`type` must be a non-empty string".to_owned()),
         };
         check_plugin_type(&plugin_type)?;
-        if let Some(Value::String(ipam)) = object.get("ipam").and_then(|ipam| ipam.get("type")) {
-            if !ipam.is_empty() {
-                check_plugin_type(ipam).map_err(|reason| format!("`ipam`: {reason}"))?;
-            }
+        let ipam = object.get("ipam").and_then(|ipam| ipam.get("type"));
+        if let Some(ipam) = ipam.and_then(Value::as_str).filter(|ipam| !ipam.is_empty()) {
+            check_plugin_type(ipam).map_err(|reason| format!("`ipam`: {reason}"))?;
         }
         Ok(Self {
             plugin_type,

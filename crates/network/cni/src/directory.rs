@@ -50,10 +50,8 @@ impl ConfDir {
             ),
         })?;
         let mut guard = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, loaded)) = guard.as_ref() {
-            if *seen == stamp {
-                return Ok(Arc::clone(loaded));
-            }
+        if let Some((_, loaded)) = guard.as_ref().filter(|(seen, _)| *seen == stamp) {
+            return Ok(Arc::clone(loaded));
         }
         let loaded = Arc::new(read_all(stamp.iter().map(|(path, ..)| path.as_path())));
         for failure in &loaded.failures {

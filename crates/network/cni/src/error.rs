@@ -54,7 +54,7 @@ pub enum CniError {
         /// The network.
         network: String,
         /// What went wrong.
-        source: PluginError,
+        source: Box<PluginError>,
         /// Why undoing it failed as well.
         undo: Option<String>,
     },
@@ -64,7 +64,7 @@ pub enum CniError {
         /// The pod.
         id: String,
         /// What went wrong.
-        source: PluginError,
+        source: Box<PluginError>,
     },
     /// Detaching failed; the attachment stays recorded and can be removed again.
     #[error("remove pod `{id}` from network `{network}`: {failures}")]
@@ -84,7 +84,7 @@ pub enum CniError {
         /// The network.
         network: String,
         /// What differs.
-        source: PluginError,
+        source: Box<PluginError>,
     },
     /// The network's version has no CHECK.
     #[error("check pod `{id}` on network `{network}`: CNI version {version} has no CHECK")]
@@ -110,7 +110,7 @@ pub enum CniError {
         /// The pod.
         id: String,
         /// What is wrong.
-        source: ParseConfigError,
+        source: Box<ParseConfigError>,
     },
     /// The record could not be read or written.
     #[error(transparent)]

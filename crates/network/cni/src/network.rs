@@ -256,7 +256,7 @@ impl Cni {
                 .map_err(|source| CniError::Check {
                     id: pod.id.clone(),
                     network: network.clone(),
-                    source,
+                    source: Box::new(source),
                 })?;
         }
         Ok(())
@@ -300,7 +300,7 @@ impl Cni {
     fn bring_up_loopback(&self, attachment: &Attachment) -> Result<(), CniError> {
         let failed = |source| CniError::Loopback {
             id: attachment.container_id.clone(),
-            source,
+            source: Box::new(source),
         };
         let list = NetworkList::parse_list(
             Path::new("built-in loopback"),

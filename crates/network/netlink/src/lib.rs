@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
 mod link;
 mod mac;
 mod message;

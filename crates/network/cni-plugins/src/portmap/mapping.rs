@@ -13,6 +13,9 @@ use super::rules::{ADDRESS_PORTS, PORTS, hairpin_set};
 use crate::configuration::{invalid, read, unsupported};
 use crate::masquerade::{address_key, family};
 
+/// Number of UDP in IP headers.
+const UDP: u8 = 17;
+
 /// The portmap plugin's keys.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,6 +61,8 @@ pub(super) struct Entry {
     pub(super) set: String,
     pub(super) key: Vec<u8>,
     pub(super) data: Vec<u8>,
+    /// The host's port when it is a UDP one.
+    pub(super) udp_port: Option<u16>,
     /// For messages: `tcp port 80 of 192.0.2.1`.
     pub(super) label: String,
 }
@@ -139,6 +144,7 @@ impl Plan {
                 set: hairpin_set(address.prefix_len()),
                 key: [address_key(source), pod.clone()].concat(),
                 data: Vec::new(),
+                udp_port: None,
                 label: format!("hairpin to {}", address.addr()),
             });
         }
@@ -191,6 +197,7 @@ impl RawMapping {
             .to_owned(),
             key,
             data: [address_key(pod.addr()), padded_port(self.container_port)].concat(),
+            udp_port: (protocol == UDP).then_some(self.host_port),
             label: format!(
                 "{} port {} of {shown}",
                 self.protocol.to_lowercase(),
@@ -217,7 +224,7 @@ impl RawMapping {
         };
         Ok(match protocol {
             Protocol::Tcp => 6,
-            Protocol::Udp => 17,
+            Protocol::Udp => UDP,
             Protocol::Sctp => 132,
         })
     }

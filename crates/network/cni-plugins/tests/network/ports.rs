@@ -1,7 +1,8 @@
 //! Host ports and masquerading, seen from outside, from the host, from other pods and from the pod
 //! itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
 
 use crioxide_cni::{Cni, CniSettings, HostPorts, PortMapping, Protocol};
 
@@ -196,5 +197,46 @@ fn host_ports_can_be_left_alone() {
         cni.add(&pod.network).unwrap();
         assert!(!host.ruleset().contains("crioxide_hostports"));
         cni.del(&pod.network).unwrap();
+    });
+}
+
+/// A client that never stops sending follows the port to its new owner.
+#[test]
+fn a_udp_flow_follows_its_port() {
+    if !is_root() {
+        return;
+    }
+    let (host, outside, cni) = host_with_outside();
+    host.namespace.run(|| {
+        let client = outside
+            .namespace
+            .run(|| UdpSocket::bind("0.0.0.0:5000").unwrap());
+        client
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let udp = PortMapping {
+            protocol: Protocol::Udp,
+            ..mapping(9000, 90, "")
+        };
+        for id in ["aa", "bb"] {
+            let mut pod = Pod::new(id);
+            // Sent to the host itself while nobody has the port: tracked without translation.
+            client.send_to(b"early", "192.0.2.1:9000").unwrap();
+            pod.network.port_mappings = vec![udp.clone()];
+            cni.add(&pod.network).unwrap();
+            let server = pod.namespace.run(|| UdpSocket::bind("0.0.0.0:90").unwrap());
+            server
+                .set_read_timeout(Some(Duration::from_millis(200)))
+                .unwrap();
+            let mut buffer = [0; 16];
+            let arrived = (0..25).any(|_| {
+                client.send_to(id.as_bytes(), "192.0.2.1:9000").unwrap();
+                server
+                    .recv_from(&mut buffer)
+                    .is_ok_and(|(count, _)| &buffer[..count] == id.as_bytes())
+            });
+            assert!(arrived, "pod {id} got nothing");
+            cni.del(&pod.network).unwrap();
+        }
     });
 }

@@ -125,7 +125,7 @@ impl Cni {
         CniError::Add {
             id: entry.attachment.container_id.clone(),
             network: entry.attachment.network.clone(),
-            source,
+            source: Box::new(source),
             undo,
         }
     }
@@ -138,7 +138,7 @@ impl Cni {
         });
         parsed.map_err(|source| CniError::RecordedConfig {
             id: entry.attachment.container_id.clone(),
-            source,
+            source: Box::new(source),
         })
     }
 
