@@ -9,7 +9,8 @@ use crate::syscall::checked;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SchedulingAttributes {
-    size: u32,
+    /// Filled in when it is used.
+    pub size: u32,
     /// `SCHED_*` policy number.
     pub policy: u32,
     /// `SCHED_FLAG_*` bits.

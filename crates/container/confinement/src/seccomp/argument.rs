@@ -38,6 +38,18 @@ impl Comparison {
         }
     }
 
+    /// Equality of a 32-bit argument.
+    pub(super) fn equals_narrow(index: u32, value: u32) -> Self {
+        let value = u64::from(value);
+        Self {
+            index,
+            operator: LinuxSeccompOperator::ScmpCmpEq,
+            value,
+            mask: u64::from(u32::MAX),
+            wide: false,
+        }
+    }
+
     /// Instructions that fall through when the comparison holds, and otherwise skip `rest` more instructions.
     pub(super) fn code(&self, rest: u8) -> Vec<Instruction> {
         use LinuxSeccompOperator as Op;
@@ -69,7 +81,7 @@ impl Comparison {
     }
 
     fn equal(&self, rest: u8) -> Vec<Instruction> {
-        let mut half = |load: Instruction, mask: u32, value: u32| {
+        let half = |load: Instruction, mask: u32, value: u32| {
             let mut code = vec![load];
             if mask != u32::MAX {
                 code.push(and(mask));

@@ -106,9 +106,7 @@ impl RuleTable {
         let Some(number) = Architecture::X86.number_of("socketcall") else {
             return;
         };
-        let mut argument = LinuxSeccompArg::default();
-        argument.set_index(0).set_value(which as u64 + 1);
-        let comparison = Comparison::new(&argument, Architecture::X86);
+        let comparison = Comparison::equals_narrow(0, which as u32 + 1);
         self.calls
             .entry(number)
             .or_default()

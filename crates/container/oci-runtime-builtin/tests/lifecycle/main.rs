@@ -1,0 +1,4 @@
+//! The built-in runtime on real containers. Needs root and a static busybox.
+
+mod basics;
+mod bundles;
