@@ -5,6 +5,7 @@ mod command;
 mod completion;
 mod config;
 mod daemon;
+mod image;
 mod manual;
 mod output;
 mod roff;
@@ -68,6 +69,7 @@ fn dispatch(name: &str, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Some(("config", command)) => config::run(matches, command),
         Some(("complete", command)) => completion::run(name, command),
         Some(("help", _)) => output::print(&command::command(name).render_help().to_string()),
+        Some(("image", command)) => image::run(matches, command),
         Some(("man", command)) => manual::run_man(name, command),
         Some(("markdown", _)) => manual::run_markdown(name),
         Some(("publish", _)) => Ok(()),

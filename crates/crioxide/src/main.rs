@@ -15,6 +15,9 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match Role::of(&arguments) {
         Role::CommandLine => cli::run(arguments),
+        Role::CniPlugin { plugin } => {
+            ExitCode::from(crioxide_cni_plugins::run_as_executable(&plugin))
+        }
         role => cli::refuse(&role),
     }
 }
