@@ -18,6 +18,9 @@ use crate::watcher::{ContainerKey, Source, Token, Watcher};
 /// More simultaneous clients than this are turned away.
 const MOST_CLIENTS: usize = 64;
 
+/// Output a client may be behind by, in bytes of kernel memory.
+const SEND_BUFFER: usize = 1 << 20;
+
 /// Most bytes of stdin in one packet.
 const INPUT_PACKET: usize = 32 * 1024;
 
@@ -90,6 +93,8 @@ impl Attach {
         if self.clients.len() >= MOST_CLIENTS {
             return;
         }
+        // Room for a client that pauses for a moment; charged only while it is behind.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&connection, SEND_BUFFER);
         let number = self.next;
         self.next += 1;
         let events = if self.paused {

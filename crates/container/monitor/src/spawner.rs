@@ -37,6 +37,11 @@ pub fn run(mut control: OwnedFd) -> i32 {
         return FAILED;
     };
     let _ = rustix::thread::set_name(c"crioxide-spawn");
+    // Monitors give their standard descriptors up; the socket must not be one of them.
+    match rustix::io::fcntl_dupfd_cloexec(&control, 3) {
+        Ok(moved) => control = moved,
+        Err(_) => return FAILED,
+    }
     loop {
         let mut ready = [
             PollFd::new(&control, PollFlags::IN),
