@@ -1,8 +1,9 @@
 //! Directories for content that is not, or no longer, part of the store.
 //!
-//! They lie in `staging` beside the layers, so that content is renamed in and out, never copied. Each process has one
-//! there with a locked `staging.lock`; a directory whose lock is free was left by a crash and is removed by whoever opens
-//! the store next, containers/storage included.
+//! They lie on the same mount as the layers, so that content is renamed in and out, never copied. Each process has one
+//! `temp-dir-<x>` there, with a locked `lock-<x>` beside it, as containers/storage has for its deletions; one whose lock is
+//! free was left by a crash and is removed by whoever opens the store next. (Its other directory of that kind, `staging`, is
+//! emptied by old versions whenever they exit.)
 
 use crioxide_files::{LockFile, LockFileError, random_suffix};
 use std::fs::{self, DirBuilder};
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const LOCK: &str = "staging.lock";
+const DIRECTORY: &str = "temp-dir-";
+const LOCK: &str = "lock-";
 
 /// A staging directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,7 @@ pub enum StagingError {
     },
 }
 
-/// The process's place in one `staging` directory, made when first needed.
+/// The process's place in one directory for staging, made when first needed.
 #[derive(Debug)]
 pub(crate) struct StagingArea {
     home: PathBuf,
@@ -43,7 +45,7 @@ pub(crate) struct StagingArea {
 struct Mine {
     directory: PathBuf,
     next: AtomicU64,
-    _lock: LockFile,
+    lock: LockFile,
 }
 
 /// A path in the staging area that is removed, with all below it, when dropped. Renaming it away first keeps it.
@@ -75,13 +77,18 @@ impl StagingArea {
         })
     }
 
-    /// Removes what crashed processes left.
+    /// Removes what crashed processes, of whatever program, left.
     pub(crate) fn remove_leftovers(&self) -> Result<(), StagingError> {
-        for directory in sub_directories(&self.home)? {
-            let lock = LockFile::try_acquire(directory.join(LOCK))?;
-            if lock.is_some() {
-                tracing::info!(path = %directory.display(), "removing what an interrupted operation left");
-                remove_tree(&directory)?;
+        for leftover in sub_directories(&self.home)? {
+            let name = leftover.file_name().and_then(|name| name.to_str());
+            let Some(suffix) = name.and_then(|name| name.strip_prefix(DIRECTORY)) else {
+                continue;
+            };
+            let lock = LockFile::try_acquire(self.home.join(format!("{LOCK}{suffix}")))?;
+            if let Some(lock) = lock {
+                tracing::info!(path = %leftover.display(), "removing what an interrupted operation left");
+                remove_tree(&leftover)?;
+                remove_tree(lock.path())?;
             }
         }
         Ok(())
@@ -90,34 +97,45 @@ impl StagingArea {
 
 impl Mine {
     fn make(home: &Path) -> Result<Self, StagingError> {
-        let directory = home.join(random_suffix());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(|source| StagingError::Io {
-                action: "make directory",
-                path: directory.clone(),
+        let fail = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| StagingError::Io {
+                action,
+                path,
                 source,
-            })?;
-        let held_elsewhere = || StagingError::Io {
-            action: "lock",
-            path: directory.clone(),
-            source: ErrorKind::WouldBlock.into(),
+            }
         };
-        let lock = LockFile::try_acquire(directory.join(LOCK))?.ok_or_else(held_elsewhere)?;
-        Ok(Self {
-            directory,
-            next: AtomicU64::new(0),
-            _lock: lock,
-        })
+        let mut builder = DirBuilder::new();
+        let builder = builder.recursive(true).mode(0o700);
+        builder.create(home).map_err(fail("make directory", home))?;
+        loop {
+            let suffix = random_suffix();
+            let Some(lock) = LockFile::try_acquire(home.join(format!("{LOCK}{suffix}")))? else {
+                continue;
+            };
+            // Somebody who looked for leftovers may have removed the file before it was locked.
+            if !lock.path().exists() {
+                continue;
+            }
+            let directory = home.join(format!("{DIRECTORY}{suffix}"));
+            builder
+                .create(&directory)
+                .map_err(fail("make directory", &directory))?;
+            return Ok(Self {
+                directory,
+                next: AtomicU64::new(0),
+                lock,
+            });
+        }
     }
 }
 
 impl Drop for Mine {
     fn drop(&mut self) {
         // What cannot be removed now is removed as a leftover.
-        let _ = fs::remove_dir_all(&self.directory);
+        if fs::remove_dir_all(&self.directory).is_ok() {
+            let _ = fs::remove_file(self.lock.path());
+        }
     }
 }
 
@@ -136,25 +154,6 @@ impl Drop for Staged {
             );
         }
     }
-}
-
-/// Removes what interrupted deletions of containers/storage left in a directory of `temp-dir-<x>` and `lock-<x>` pairs.
-pub(crate) fn remove_interrupted_deletions(directory: &Path) -> Result<(), StagingError> {
-    for leftover in sub_directories(directory)? {
-        let name = leftover
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let Some(suffix) = name.strip_prefix("temp-dir-") else {
-            continue;
-        };
-        let lock_path = directory.join(format!("lock-{suffix}"));
-        if let Some(lock) = LockFile::try_acquire(lock_path)? {
-            remove_tree(&leftover)?;
-            remove_tree(lock.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes a file or a tree; nothing there is fine.
@@ -225,10 +224,8 @@ mod tests {
         drop((staged, other));
         assert!(paths.iter().all(|path| !path.exists()));
         drop(area);
-        assert_eq!(
-            fs::read_dir(home.path().join("staging")).unwrap().count(),
-            0
-        );
+        let left = fs::read_dir(home.path().join("staging")).unwrap();
+        assert_eq!(left.count(), 0);
     }
 
     #[test]
@@ -237,19 +234,13 @@ mod tests {
         let area = StagingArea::new(home.path().to_owned());
         let used = area.reserve().unwrap();
         fs::create_dir(used.path()).unwrap();
-        fs::create_dir_all(home.path().join("crashed/1/diff")).unwrap();
-        area.remove_leftovers().unwrap();
-        assert!(used.path().exists() && !home.path().join("crashed").exists());
-    }
-
-    #[test]
-    fn interrupted_deletions_are_finished() {
-        let home = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.path().join("temp-dir-1/0-layer")).unwrap();
         fs::create_dir_all(home.path().join("temp-dir-2/0-layer")).unwrap();
+        fs::create_dir_all(home.path().join("unrelated")).unwrap();
         let held = LockFile::try_acquire(home.path().join("lock-2")).unwrap();
-        remove_interrupted_deletions(home.path()).unwrap();
+        area.remove_leftovers().unwrap();
         assert!(!home.path().join("temp-dir-1").exists() && !home.path().join("lock-1").exists());
         assert!(held.is_some() && home.path().join("temp-dir-2").exists());
+        assert!(used.path().exists() && home.path().join("unrelated").exists());
     }
 }

@@ -6,7 +6,7 @@ use crate::layout::Layout;
 use crate::options::{DriverOptionError, OverlayOptions};
 use crate::record::{ContainerRecord, ImageRecord, LayerRecord, MountRecord};
 use crate::records::{RecordFile, Records, RecordsError};
-use crate::staging::{StagingArea, StagingError, remove_interrupted_deletions};
+use crate::staging::{StagingArea, StagingError};
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;
@@ -28,6 +28,8 @@ pub struct Store {
     pub(crate) foreign: Vec<ForeignStore>,
     container_staging: StagingArea,
     image_staging: Option<StagingArea>,
+    /// For files beside the records, which may be on another mount than the layers.
+    pub(crate) file_staging: StagingArea,
 }
 
 /// The records of a read-only store that is searched after the own one.
@@ -135,6 +137,7 @@ impl Store {
                 .collect(),
             container_staging: StagingArea::new(driver.staging_home(LayerUse::Container)),
             image_staging,
+            file_staging: StagingArea::new(layout.layers().join("tmp")),
             driver,
             layout,
         };
@@ -204,8 +207,7 @@ impl Store {
         if let Some(staging) = &self.image_staging {
             staging.remove_leftovers()?;
         }
-        remove_interrupted_deletions(&self.layout.driver_home().join("tempdirs"))?;
-        remove_interrupted_deletions(&self.layout.layers().join("tmp"))?;
+        self.file_staging.remove_leftovers()?;
         self.delete_incomplete_layers()?;
         Ok(())
     }

@@ -57,6 +57,3 @@ pub enum TarError {
         limit: u64,
     },
 }
-
-#[cfg(test)]
-mod tests;

@@ -41,6 +41,3 @@ struct Line {
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
-
-#[cfg(test)]
-mod tests;

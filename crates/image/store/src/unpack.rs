@@ -48,7 +48,7 @@ pub(crate) fn unpack(
     reader: impl Read,
 ) -> Result<Unpacked, UnpackError> {
     let root = InRoot::open(content)?;
-    let mut extractor = Extractor::new(root, tar_split.with_extension("replaced"))?;
+    let mut extractor = Extractor::new(root);
     let file = File::options()
         .write(true)
         .create_new(true)

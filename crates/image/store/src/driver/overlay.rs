@@ -40,7 +40,6 @@ impl Overlay {
         for directory in [&home, &image_home] {
             make_dir_all(directory, 0o700)?;
             make_dir_all(&directory.join(LINKS), 0o755)?;
-            make_dir_all(&directory.join("staging"), 0o700)?;
         }
         let private_home = PrivateHome::new(home.clone());
         Ok(Self {
@@ -215,7 +214,7 @@ impl Driver for Overlay {
     }
 
     fn staging_home(&self, layer_use: LayerUse) -> PathBuf {
-        self.home_for(layer_use).join("staging")
+        self.home_for(layer_use).join("tempdirs")
     }
 
     fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError> {
@@ -432,3 +431,6 @@ fn ignore_existing(error: DriverError) -> Result<(), DriverError> {
         other => Err(other),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ impl Store {
         self.driver.discard(id, content.path())?;
         trash.0.push(content);
         for path in [self.layout.tar_split(id), self.layout.layer_big_data(id)] {
-            let away = staging.reserve()?;
+            let away = self.file_staging.reserve()?;
             match move_file(&path, away.path()) {
                 Err(StagingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(StagingError::Io { source, .. })

@@ -48,7 +48,7 @@ impl Store {
     /// Starts a layer. No lock is held until it is committed, so the layers of an image may be filled all at once.
     pub fn stage_layer(&self) -> Result<LayerStaging, LayerError> {
         let directory = self.staging(LayerUse::Image).reserve()?;
-        let tar_split = self.staging(LayerUse::Image).reserve()?;
+        let tar_split = self.file_staging.reserve()?;
         self.driver.prepare(directory.path())?;
         let content = self.driver.staged_content(directory.path());
         Ok(LayerStaging {

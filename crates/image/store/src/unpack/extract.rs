@@ -7,6 +7,7 @@ use super::directories::{Directories, Directory};
 use super::metadata::{self, Defaults};
 use super::{UnpackError, path};
 use crate::driver::RootMode;
+use crate::staging::remove_tree;
 use crate::tar::{Entry, Extent, Kind, TarError};
 use crioxide_files::InRoot;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps, XattrFlags};
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -31,25 +32,26 @@ pub(super) struct Extractor {
 }
 
 /// Where things go that a later entry replaces: out of the layer by one rename.
+///
+/// Opened relative to the layer and not by its path, which may lead over another mount of the same file system by now.
+#[derive(Default)]
 struct Replaced {
-    path: PathBuf,
     directory: Option<OwnedFd>,
     count: u64,
 }
 
+/// Beside the layer's root.
+const REPLACED: &str = "../replaced";
+
 impl Extractor {
-    pub(super) fn new(root: InRoot, replaced: PathBuf) -> Result<Self, UnpackError> {
-        Ok(Self {
+    pub(super) fn new(root: InRoot) -> Self {
+        Self {
             directories: Directories::new(root),
             defaults: Defaults::of_process(),
             times: Vec::new(),
             root: RootMode::OfParent,
-            replaced: Replaced {
-                path: replaced,
-                directory: None,
-                count: 0,
-            },
-        })
+            replaced: Replaced::default(),
+        }
     }
 
     /// Makes the entry with the cleaned `path`.
@@ -124,8 +126,9 @@ impl Extractor {
             .map_err(fail)
     }
 
-    /// Sets the times of all directories.
+    /// Sets the times of all directories and removes what was replaced.
     pub(super) fn finish(mut self) -> Result<RootMode, UnpackError> {
+        self.remove_replaced()?;
         for (name, times) in std::mem::take(&mut self.times) {
             let components = path::clean(&name).unwrap_or_default();
             let set = match components.split_last() {
@@ -154,6 +157,25 @@ impl Extractor {
             }
         }
         Ok(self.root)
+    }
+
+    fn remove_replaced(&mut self) -> Result<(), UnpackError> {
+        let Some(directory) = self.replaced.directory.take() else {
+            return Ok(());
+        };
+        // The link in procfs leads to exactly that directory.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let fail = |source| UnpackError::Entry {
+            name: REPLACED.to_owned(),
+            action: "remove what was replaced",
+            source,
+        };
+        for entry in std::fs::read_dir(path).map_err(fail)? {
+            remove_tree(&entry.map_err(fail)?.path())
+                .map_err(|error| fail(io::Error::other(error)))?;
+        }
+        rustix::fs::unlinkat(&self.directories.root, REPLACED, AtFlags::REMOVEDIR)
+            .map_err(|error| fail(error.into()))
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<(), (&'static str, io::Error)> {
@@ -380,37 +402,24 @@ impl Extractor {
     fn replace(&mut self, parent: &Rc<Directory>, name: &OsStr) -> io::Result<()> {
         // Descriptors below the name, or reached through it, are of no use any more.
         self.directories.forget();
-        self.replaced.take(parent, name)
+        self.replaced.take(&self.directories.root, parent, name)
     }
 }
 
 impl Replaced {
-    fn take(&mut self, parent: &Rc<Directory>, name: &OsStr) -> io::Result<()> {
+    fn take(&mut self, root: &InRoot, parent: &Rc<Directory>, name: &OsStr) -> io::Result<()> {
         let directory = match &self.directory {
             Some(directory) => directory,
             None => {
-                std::fs::create_dir(&self.path)?;
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                self.directory
-                    .insert(rustix::fs::open(&self.path, flags, Mode::empty())?)
+                rustix::fs::mkdirat(root, REPLACED, Mode::from_raw_mode(0o700))?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let opened = rustix::fs::openat(root, REPLACED, flags, Mode::empty())?;
+                self.directory.insert(opened)
             }
         };
         self.count += 1;
-        Ok(rustix::fs::renameat(
-            &parent.fd,
-            name,
-            directory,
-            self.count.to_string(),
-        )?)
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        if self.directory.is_some() {
-            // It lies in the process's staging directory, which goes as a whole in the end.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
+        let aside = self.count.to_string();
+        Ok(rustix::fs::renameat(&parent.fd, name, directory, aside)?)
     }
 }
 

@@ -7,42 +7,39 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_chang
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Makes the home private before the first mount in it.
+/// Keeps the home private while something is mounted in it.
 #[derive(Debug)]
 pub(super) struct PrivateHome {
     path: PathBuf,
-    done: Mutex<bool>,
+    changing: Mutex<()>,
 }
 
 impl PrivateHome {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
-            done: Mutex::new(false),
+            changing: Mutex::new(()),
         }
     }
 
     /// Binds the home onto itself unless it already is a mount, and makes that mount private.
+    ///
+    /// To be called before every mount: another program that shuts its store down takes the mount away.
     pub(super) fn ensure(&self) -> Result<(), DriverError> {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if *done {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_mount_point(&self.path)? {
             return Ok(());
         }
-        if !is_mount_point(&self.path)? {
-            mount_bind(&self.path, &self.path).map_err(|error| {
-                DriverError::io("bind the driver's home onto itself", &self.path, error)
-            })?;
-        }
+        mount_bind(&self.path, &self.path).map_err(|error| {
+            DriverError::io("bind the driver's home onto itself", &self.path, error)
+        })?;
         mount_change(&self.path, MountPropagationFlags::PRIVATE)
-            .map_err(|error| DriverError::io("make the mount private", &self.path, error))?;
-        *done = true;
-        Ok(())
+            .map_err(|error| DriverError::io("make the mount private", &self.path, error))
     }
 
     /// Takes the bind mount away.
     pub(super) fn release(&self) -> Result<(), DriverError> {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        *done = false;
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_mount_point(&self.path)? {
             return Ok(());
         }

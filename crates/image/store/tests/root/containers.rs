@@ -1,0 +1,204 @@
+//! Containers and mounts.
+
+use crate::support::{TestStore, gnu_tar, image};
+use crioxide_names::ContainerId;
+use crioxide_store::{
+    ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce,
+    Volatility,
+};
+use std::sync::Arc;
+
+pub(crate) fn container(store: &Store, name: &str, parent: Option<&str>) -> Arc<ContainerRecord> {
+    try_container(store, name, parent, Volatility::Volatile).unwrap()
+}
+
+/// A container that survives power cuts, and is seen by tools that know no volatile records (containers/storage < 1.45).
+pub(crate) fn durable_container(store: &Store, name: &str, parent: &str) -> Arc<ContainerRecord> {
+    try_container(store, name, Some(parent), Volatility::Durable).unwrap()
+}
+
+fn try_container(
+    store: &Store,
+    name: &str,
+    parent: Option<&str>,
+    volatility: Volatility,
+) -> Result<Arc<ContainerRecord>, crioxide_store::ContainerError> {
+    store.create_container(NewContainer {
+        id: ContainerId::generate(),
+        names: vec![name.to_owned()],
+        image: String::new(),
+        parent_layer: parent.map(|parent| LayerId::parse(parent).unwrap()),
+        metadata: r#"{"pod-name":"<p>"}"#.into(),
+        process_label: String::new(),
+        mount_label: String::new(),
+        mount_options: Vec::new(),
+        uid_map: Vec::new(),
+        gid_map: Vec::new(),
+        volatility,
+    })
+}
+
+fn small_image(store: &Store) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("from-image"), "image").unwrap();
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    let tar = gnu_tar(dir.path(), &["--format=posix"]).unwrap();
+    let id = image(store, "example.org/base:1", &[&tar]);
+    store.image(id.as_str()).unwrap().unwrap().layer.clone()
+}
+
+#[test]
+fn a_container_lives_from_record_to_removal() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let top = small_image(&store);
+    let made = container(&store, "k8s_app", Some(&top));
+    let text =
+        std::fs::read_to_string(store.path("graph/overlay-containers/volatile-containers.json"))
+            .unwrap();
+    assert!(
+        text.contains(r#""flags":{"MountLabel":"","ProcessLabel":"","Volatile":true}"#),
+        "{text}"
+    );
+    assert!(text.contains(r"\u003cp\u003e"), "{text}");
+    let other = store.another();
+    assert_eq!(other.container("k8s_app").unwrap().unwrap(), made);
+    let layer = LayerId::parse(&made.layer).unwrap();
+    assert_eq!(
+        other.layer(&layer).unwrap().unwrap().names,
+        ["k8s_app-layer"]
+    );
+    assert!(
+        try_container(&store, "k8s_app", None, Volatility::Volatile)
+            .unwrap_err()
+            .to_string()
+            .contains("k8s_app")
+    );
+    for directory in [
+        store.container_dir(&made.id),
+        store.container_run_dir(&made.id),
+    ] {
+        std::fs::write(directory.unwrap().join("config.json"), "{}").unwrap();
+    }
+    store.set_container_metadata(&made.id, "{\"x\":1}").unwrap();
+    assert_eq!(
+        other.container(&made.id).unwrap().unwrap().metadata,
+        "{\"x\":1}"
+    );
+
+    let options = MountOptions {
+        volatility: Volatility::Volatile,
+        ..Default::default()
+    };
+    let merged = store.mount(&layer, &options).unwrap();
+    std::fs::write(merged.join("dir/new"), "x").unwrap();
+    std::fs::remove_file(merged.join("from-image")).unwrap();
+    assert_eq!(store.layer_usage(&layer).unwrap().inodes, 4);
+    // A second user, in another process, shares the mount.
+    assert_eq!(other.mount(&layer, &options).unwrap(), merged);
+    assert!(!store.unmount(&layer, UnmountForce::One).unwrap());
+    assert!(merged.join("dir/new").exists());
+    assert!(other.unmount(&layer, UnmountForce::One).unwrap());
+    assert!(!merged.join("dir").exists() && store.mounted_at(&layer).unwrap().is_none());
+    // A volatile layer can be mounted again.
+    store.mount(&layer, &options).unwrap();
+    assert!(merged.join("dir/new").exists() && !merged.join("from-image").exists());
+    other.delete_container(&made.id).unwrap();
+    assert!(!merged.exists() && !store.container_dir(&made.id).unwrap().exists());
+    assert!(store.layer(&layer).unwrap().is_none() && store.container(&made.id).unwrap().is_none());
+}
+
+#[test]
+fn an_image_in_use_stays() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let top = small_image(&store);
+    let id = store.images().unwrap()[0].id.clone();
+    let made = container(&store, "user", Some(&top));
+    // Without a record of the image the layer alone protects itself.
+    store.delete_image(&id).unwrap();
+    assert!(
+        store
+            .layer(&LayerId::parse(&top).unwrap())
+            .unwrap()
+            .is_some()
+    );
+    store.delete_container(&made.id).unwrap();
+    store.delete_layer(&LayerId::parse(&top).unwrap()).unwrap();
+}
+
+#[test]
+fn an_image_is_mounted_read_only() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let top = small_image(&store);
+    let merged = store
+        .mount_image("example.org/base:1", &MountOptions::default())
+        .unwrap();
+    assert_eq!(
+        std::fs::read_to_string(merged.join("from-image")).unwrap(),
+        "image"
+    );
+    let denied = std::fs::write(merged.join("x"), "").unwrap_err();
+    assert_eq!(denied.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    store
+        .unmount(&LayerId::parse(&top).unwrap(), UnmountForce::All)
+        .unwrap();
+    let empty = container(&store, "empty", None);
+    let layer = LayerId::parse(&empty.layer).unwrap();
+    let options = MountOptions {
+        access: MountAccess::ReadOnly,
+        options: vec!["nodev".into()],
+        ..Default::default()
+    };
+    let merged = store.mount(&layer, &options).unwrap();
+    assert_eq!(std::fs::read_dir(merged).unwrap().count(), 0);
+    let bad = MountOptions {
+        options: vec!["no-such-option=1".into()],
+        ..Default::default()
+    };
+    let other = container(&store, "other", None);
+    let error = store
+        .mount(&LayerId::parse(&other.layer).unwrap(), &bad)
+        .unwrap_err();
+    assert!(
+        format!("{error}: {:?}", std::error::Error::source(&error)).contains("no-such-option"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn many_threads_and_openings_make_and_remove_containers_at_once() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let top = small_image(&store);
+    let other = store.another();
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let store: &Store = if thread % 2 == 0 { &store } else { &other };
+            let top = &top;
+            scope.spawn(move || {
+                for round in 0..8 {
+                    let made = container(store, &format!("c{thread}-{round}"), Some(top));
+                    let layer = LayerId::parse(&made.layer).unwrap();
+                    let merged = store.mount(&layer, &MountOptions::default()).unwrap();
+                    assert!(merged.join("from-image").exists());
+                    if round % 2 == 0 {
+                        store.unmount(&layer, UnmountForce::One).unwrap();
+                    }
+                    store.delete_container(&made.id).unwrap();
+                }
+            });
+        }
+    });
+    assert!(store.containers().unwrap().is_empty());
+    assert_eq!(store.layers().unwrap().len(), 1);
+    assert_eq!(
+        std::fs::read_to_string(store.path("run/overlay-layers/mountpoints.json")).unwrap(),
+        "[]"
+    );
+}

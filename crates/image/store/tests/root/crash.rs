@@ -1,0 +1,113 @@
+//! What a crash can leave is removed, and only that.
+
+use crate::support::{TestStore, image};
+use crioxide_store::{CheckDepth, LayerId};
+
+fn tar() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "content").unwrap();
+    crate::support::gnu_tar(dir.path(), &["--format=posix"]).unwrap()
+}
+
+#[test]
+fn leftovers_of_every_kind_are_collected() {
+    let Some(mut store) = TestStore::new() else {
+        return;
+    };
+    let id = image(&store, "example.org/kept:1", &[&tar()]);
+    let kept = crate::containers::container(&store, "kept", None);
+    let unknown = LayerId::generate();
+    for path in [
+        "graph/overlay",
+        "graph/overlay-containers",
+        "graph/overlay-images",
+        "run/overlay-containers",
+    ] {
+        std::fs::create_dir_all(store.path(path).join(unknown.as_str()).join("diff")).unwrap();
+    }
+    std::fs::write(
+        store.path(&format!("graph/overlay-layers/{unknown}.tar-split.gz")),
+        "",
+    )
+    .unwrap();
+    std::fs::create_dir_all(store.path("graph/overlay/tempdirs/temp-dir-crashed/7/diff")).unwrap();
+    store.reopen();
+    assert!(
+        !store
+            .path("graph/overlay/tempdirs/temp-dir-crashed")
+            .exists()
+    );
+    let collected = store.garbage_collect().unwrap();
+    assert_eq!(
+        (collected.layers.len(), collected.paths.len()),
+        (1, 3),
+        "{collected:?}"
+    );
+    assert_eq!(store.garbage_collect().unwrap(), Default::default());
+    assert!(
+        store.image(id.as_str()).unwrap().is_some() && store.container(&kept.id).unwrap().is_some()
+    );
+    assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
+}
+
+#[test]
+fn half_made_layers_are_removed_when_the_store_is_opened() {
+    let Some(mut store) = TestStore::new() else {
+        return;
+    };
+    image(&store, "example.org/kept:1", &[&tar()]);
+    let path = store.path("graph/overlay-layers/layers.json");
+    let half = LayerId::generate();
+    std::fs::create_dir_all(store.path("graph/overlay").join(half.as_str()).join("diff")).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let record = format!(
+        r#",{{"id":"{half}","created":"0001-01-01T00:00:00Z","flags":{{"incomplete":true}}}}]"#
+    );
+    std::fs::write(&path, text.trim_end_matches(']').to_owned() + &record).unwrap();
+    assert_eq!(store.layers().unwrap().len(), 2);
+    store.reopen();
+    assert_eq!(store.layers().unwrap().len(), 1);
+    assert!(!store.path("graph/overlay").join(half.as_str()).exists());
+}
+
+#[test]
+fn a_failed_unpack_leaves_nothing() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let tar = tar();
+    let mut staging = store.stage_layer().unwrap();
+    assert!(staging.unpack(&tar[..1200]).is_err());
+    drop(staging);
+    for staging in ["graph/overlay/tempdirs", "graph/overlay-layers/tmp"] {
+        for entry in std::fs::read_dir(store.path(staging)).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(
+                path.is_file() || std::fs::read_dir(&path).unwrap().count() == 0,
+                "{path:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damage_is_found() {
+    let Some(store) = TestStore::new() else {
+        return;
+    };
+    let id = image(&store, "example.org/bad:1", &[&tar()]);
+    let layer = store.image(id.as_str()).unwrap().unwrap().layer.clone();
+    let diff = store.path("graph/overlay").join(&layer).join("diff");
+    std::fs::write(diff.join("file"), "contenT").unwrap();
+    assert!(store.check(CheckDepth::Presence).unwrap().is_empty());
+    let findings = format!("{:?}", store.check(CheckDepth::Digests).unwrap());
+    assert!(
+        findings.contains("changed") && findings.contains(&layer),
+        "{findings}"
+    );
+    std::fs::remove_dir_all(diff).unwrap();
+    assert!(
+        format!("{:?}", store.check(CheckDepth::Presence).unwrap())
+            .contains("diff directory is missing")
+    );
+}

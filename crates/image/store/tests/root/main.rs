@@ -1,0 +1,9 @@
+//! Tests that need root: real overlay mounts, devices and owners, and other tools on the same store.
+#![forbid(unsafe_code)]
+
+mod containers;
+mod crash;
+mod forms;
+mod images;
+mod interop;
+mod support;
