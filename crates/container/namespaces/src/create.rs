@@ -1,0 +1,107 @@
+//! Making namespaces.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::thread::UnshareFlags;
+
+use crate::{
+    NamespaceError,
+    pin::{self, Kind},
+    sysctl,
+};
+
+/// Namespaces to be made; the others stay the host's.
+#[derive(Debug, Clone, Default)]
+pub struct NamespaceRequest {
+    /// A network namespace, with nothing but a loopback interface that is down.
+    pub net: bool,
+    /// An IPC namespace.
+    pub ipc: bool,
+    /// A UTS namespace.
+    pub uts: bool,
+    /// Host name in the new UTS namespace.
+    pub hostname: Option<String>,
+    /// Sysctls to set inside, in order. The caller has checked that each belongs to one of the new namespaces.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// Where the new namespaces are pinned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PinnedNamespaces {
+    /// Network.
+    pub net: Option<PathBuf>,
+    /// IPC.
+    pub ipc: Option<PathBuf>,
+    /// UTS.
+    pub uts: Option<PathBuf>,
+    /// Users; made elsewhere, because a thread cannot.
+    pub user: Option<PathBuf>,
+}
+
+/// Makes namespaces and pins them as `<dir>/<kind>ns/<name>`.
+///
+/// # Errors
+/// When one cannot be made, pinned or set up; nothing is left then.
+pub fn create_pinned(dir: &Path, name: &str, request: &NamespaceRequest) -> Result<PinnedNamespaces, NamespaceError> {
+    let kinds = [(request.net, Kind::Net), (request.ipc, Kind::Ipc), (request.uts, Kind::Uts)];
+    let kinds: Vec<Kind> = kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind).collect();
+    if kinds.is_empty() {
+        return Ok(PinnedNamespaces::default());
+    }
+    let made = thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("namespaces".to_owned())
+            .stack_size(128 << 10)
+            .spawn_scoped(scope, || make(dir, name, &kinds, request))
+            .map_err(|source| NamespaceError::Make { action: "start a thread for new namespaces", source })?;
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    if made.is_err() {
+        // The error that matters is the first one.
+        let _ = pin::remove_pinned(dir, name);
+    }
+    made
+}
+
+/// Runs in the thread that becomes part of the new namespaces and ends with the call.
+fn make(
+    dir: &Path,
+    name: &str,
+    kinds: &[Kind],
+    request: &NamespaceRequest,
+) -> Result<PinnedNamespaces, NamespaceError> {
+    let mut flags = UnshareFlags::empty();
+    for kind in kinds {
+        flags |= match kind {
+            Kind::Net => UnshareFlags::NEWNET,
+            Kind::Ipc => UnshareFlags::NEWIPC,
+            _ => UnshareFlags::NEWUTS,
+        };
+    }
+    crioxide_sys::namespaces::unshare(flags)
+        .map_err(|source| NamespaceError::Make { action: "make new namespaces", source })?;
+    if let Some(hostname) = request.hostname.as_deref().filter(|_| request.uts) {
+        rustix::system::sethostname(hostname.as_bytes()).map_err(|error| NamespaceError::Hostname {
+            hostname: hostname.to_owned(),
+            source: io::Error::from(error),
+        })?;
+    }
+    for (key, value) in &request.sysctls {
+        sysctl::set(key, value)?;
+    }
+    let mut pinned = PinnedNamespaces::default();
+    for kind in kinds {
+        let path = pin::prepare(dir, *kind, name)?;
+        pin::mount_on(&Path::new("/proc/thread-self/ns").join(kind.file()), &path)?;
+        match kind {
+            Kind::Net => pinned.net = Some(path),
+            Kind::Ipc => pinned.ipc = Some(path),
+            _ => pinned.uts = Some(path),
+        }
+    }
+    Ok(pinned)
+}
