@@ -6,12 +6,15 @@ mod configuration;
 mod device;
 mod pod_side;
 
+use std::sync::Arc;
+
 use crioxide_cni::{Call, Fate, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::{LinkRequests, NetlinkError, Netns, RouteSocket};
 use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::configuration::{network_name, previous_result, versions};
+use crate::sockets::NftSockets;
 use crate::{ipam, masquerade};
 use configuration::Settings;
 
@@ -19,12 +22,14 @@ const NAME: &str = "bridge";
 
 /// Connects pods to a bridge by veth pairs.
 #[derive(Debug)]
-pub(crate) struct Bridge;
+pub(crate) struct Bridge {
+    pub(crate) sockets: Arc<NftSockets>,
+}
 
 impl Plugin for Bridge {
     fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
         let settings = Settings::read(call)?;
-        attach::attach(call, &settings).map(|result| result.to_value(call.version))
+        attach::attach(call, &settings, &self.sockets).map(|result| result.to_value(call.version))
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {
@@ -34,7 +39,7 @@ impl Plugin for Bridge {
         // First off the bridge, then the address is free for others.
         let detached = detach(call, &settings, previous.as_ref());
         let unmasked = if settings.ip_masq {
-            unmask(call, previous.as_ref())
+            unmask(&self.sockets, call, previous.as_ref())
         } else {
             Ok(())
         };
@@ -45,7 +50,7 @@ impl Plugin for Bridge {
     fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         ipam::check(ipam::plugin_type(call), call)?;
-        check::check(call, &settings)
+        check::check(call, &settings, &self.sockets)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
@@ -59,7 +64,8 @@ impl Plugin for Bridge {
     fn gc(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         let unmasked = if settings.ip_masq {
-            masquerade::collect(network_name(NAME, call)?, call).map_err(|error| failed(&error))
+            masquerade::collect(&self.sockets, network_name(NAME, call)?, call)
+                .map_err(|error| failed(&error))
         } else {
             Ok(())
         };
@@ -120,8 +126,13 @@ fn host_port<'a>(result: &'a NetworkResult, settings: &Settings) -> Option<&'a s
         .find(|name| *name != settings.bridge)
 }
 
-fn unmask(call: &Call<'_>, previous: Option<&NetworkResult>) -> Result<(), PluginError> {
-    masquerade::remove(network_name(NAME, call)?, call, previous).map_err(|error| failed(&error))
+fn unmask(
+    sockets: &NftSockets,
+    call: &Call<'_>,
+    previous: Option<&NetworkResult>,
+) -> Result<(), PluginError> {
+    masquerade::remove(sockets, network_name(NAME, call)?, call, previous)
+        .map_err(|error| failed(&error))
 }
 
 fn ignore_missing(done: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

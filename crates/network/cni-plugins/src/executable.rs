@@ -128,7 +128,7 @@ fn answer(
     input: &[u8],
 ) -> Result<Option<Value>, PluginError> {
     parameters.check(plugin_type)?;
-    let plugin = Builtin.plugin(plugin_type).ok_or_else(|| {
+    let plugin = Builtin::default().plugin(plugin_type).ok_or_else(|| {
         PluginError::reported(
             plugin_type,
             error_code::NOT_AVAILABLE,
@@ -157,7 +157,7 @@ fn answer(
     })?;
     let plugins = Plugins::new(
         parameters.path.clone(),
-        Arc::new(Builtin),
+        Arc::new(Builtin::default()),
         Preference::Executable,
     );
     let call = Call {
@@ -216,3 +216,6 @@ fn error_object(error: &PluginError, input: &[u8]) -> Value {
     object["cniVersion"] = json!(version.unwrap_or(SpecVersion::LATEST.as_str()));
     object
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,15 +16,21 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 
 use crate::owner;
+use crate::sockets::NftSockets;
 
 pub(crate) const TABLE: &str = "crioxide_masq";
 /// The kernel's priority of source address translation.
 pub(crate) const SOURCE_NAT_PRIORITY: i32 = 100;
 
 /// Lets a pod's addresses be masqueraded.
-pub(crate) fn add(network: &str, call: &Call<'_>, ips: &[IpConfig]) -> Result<(), NetlinkError> {
+pub(crate) fn add(
+    sockets: &NftSockets,
+    network: &str,
+    call: &Call<'_>,
+    ips: &[IpConfig],
+) -> Result<(), NetlinkError> {
     let comment = owner::comment(network, call);
-    let mut socket = NftSocket::open()?;
+    let mut socket = sockets.get()?;
     let names: Vec<_> = ips.iter().map(|ip| set_name(network, ip.address)).collect();
     let mut elements_only = Transaction::new();
     push_elements(&mut elements_only, ips, &names, &comment);
@@ -43,12 +49,13 @@ pub(crate) fn add(network: &str, call: &Call<'_>, ips: &[IpConfig]) -> Result<()
 
 /// Ends it. The result names the addresses; without one the network's sets are searched.
 pub(crate) fn remove(
+    sockets: &NftSockets,
     network: &str,
     call: &Call<'_>,
     previous: Option<&NetworkResult>,
 ) -> Result<(), NetlinkError> {
     let comment = owner::comment(network, call);
-    let mut socket = NftSocket::open()?;
+    let mut socket = sockets.get()?;
     match previous {
         Some(result) if !result.ips.is_empty() => {
             for ip in &result.ips {
@@ -68,21 +75,29 @@ pub(crate) fn remove(
             }
             Ok(())
         }
-        _ => remove_where(network, |owner| owner == comment),
+        _ => remove_where(sockets, network, |owner| owner == comment),
     }
 }
 
 /// Ends it for all of the network's attachments that GC is not told of.
-pub(crate) fn collect(network: &str, call: &Call<'_>) -> Result<(), NetlinkError> {
+pub(crate) fn collect(
+    sockets: &NftSockets,
+    network: &str,
+    call: &Call<'_>,
+) -> Result<(), NetlinkError> {
     let valid = owner::valid_comments(network, call);
-    remove_where(network, |comment| {
+    remove_where(sockets, network, |comment| {
         owner::is_of_network(comment, network) && !valid.contains(comment)
     })
 }
 
 /// Whether all the addresses are masqueraded.
-pub(crate) fn is_in_place(network: &str, ips: &[IpConfig]) -> Result<bool, NetlinkError> {
-    let mut socket = NftSocket::open()?;
+pub(crate) fn is_in_place(
+    sockets: &NftSockets,
+    network: &str,
+    ips: &[IpConfig],
+) -> Result<bool, NetlinkError> {
+    let mut socket = sockets.get()?;
     for ip in ips {
         let address = ip.address.addr();
         let name = set_name(network, ip.address);
@@ -231,8 +246,12 @@ fn pad(head: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn remove_where(network: &str, wanted: impl Fn(&str) -> bool) -> Result<(), NetlinkError> {
-    let mut socket = NftSocket::open()?;
+fn remove_where(
+    sockets: &NftSockets,
+    network: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), NetlinkError> {
+    let mut socket = sockets.get()?;
     for family in [Family::Ip, Family::Ip6] {
         for name in socket.set_names(family, TABLE)? {
             if !is_set_of(&name, network) {

@@ -8,12 +8,15 @@ mod flows;
 mod mapping;
 mod rules;
 
+use std::sync::Arc;
+
 use crioxide_cni::{Call, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::nft::NftSocket;
 use crioxide_netlink::{NetlinkError, RouteSocket};
 use serde_json::Value;
 
 use crate::configuration::{invalid, network_name, previous_result, versions};
+use crate::sockets::NftSockets;
 use crate::{owner, sysctl};
 use mapping::{Configuration, Entry, Plan};
 
@@ -22,7 +25,9 @@ pub(crate) use rules::TABLE;
 
 /// Maps host ports.
 #[derive(Debug)]
-pub(crate) struct Portmap;
+pub(crate) struct Portmap {
+    pub(crate) sockets: Arc<NftSockets>,
+}
 
 impl Plugin for Portmap {
     fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
@@ -36,7 +41,7 @@ impl Plugin for Portmap {
         let plan = Plan::new(&configuration, &previous)?;
         if !plan.entries.is_empty() {
             let comment = owner::comment(network_name(NAME, call)?, call);
-            let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
+            let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
             apply::claim(&mut socket, &plan, &comment)?;
             let ready = open_localhost(&plan).and_then(|()| flows::forget(&plan.entries));
             if let Err(error) = ready {
@@ -54,7 +59,7 @@ impl Plugin for Portmap {
         let plan = previous
             .as_ref()
             .and_then(|previous| Plan::new(&configuration, previous).ok());
-        let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
+        let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
         let done = match &plan {
             // Told that there are none.
             Some(plan) if plan.entries.is_empty() && call.config.contains_key("runtimeConfig") => {
@@ -74,7 +79,7 @@ impl Plugin for Portmap {
         let previous = previous_result(NAME, call)?.unwrap_or_else(NetworkResult::default);
         let plan = Plan::new(&configuration, &previous)?;
         let comment = owner::comment(network_name(NAME, call)?, call);
-        let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
+        let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
         match apply::first_missing(&mut socket, &plan.entries, &comment)
             .map_err(|error| failed(&error))?
         {
@@ -89,7 +94,8 @@ impl Plugin for Portmap {
 
     fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
         Configuration::read(call)?;
-        NftSocket::open()
+        self.sockets
+            .get()
             .map(drop)
             .map_err(|error| PluginError::caused(NAME, error_code::NOT_AVAILABLE, &error))
     }
@@ -97,7 +103,7 @@ impl Plugin for Portmap {
     fn gc(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let network = network_name(NAME, call)?;
         let valid = owner::valid_comments(network, call);
-        let mut socket = NftSocket::open().map_err(|error| failed(&error))?;
+        let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
         apply::release_where(&mut socket, |comment| {
             owner::is_of_network(comment, network) && !valid.contains(comment)
         })

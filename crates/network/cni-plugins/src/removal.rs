@@ -42,7 +42,7 @@ pub fn remove_network(network: &str, bridge: &str) -> Result<(), RemoveNetworkEr
 fn remove_bridge(bridge: &str) -> Result<(), NetlinkError> {
     let mut socket = RouteSocket::open()?;
     let found = socket.link_by_name(bridge)?;
-    if !found.is_some_and(|link| link.kind == "bridge") {
+    if found.is_none_or(|link| link.kind != "bridge") {
         return Ok(());
     }
     let mut requests = LinkRequests::default();

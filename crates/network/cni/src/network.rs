@@ -264,16 +264,16 @@ impl Cni {
 
     /// The default network as of now, or the fallback when nothing is configured.
     fn network(&self) -> Result<Network, NotReady> {
-        if let Some(fallback) = &self.fallback {
-            if self.conf_dir.is_empty()? {
-                let list = fallback.list().map_err(|error| NotReady {
-                    reason: error_chain(&error),
-                })?;
-                return Ok(Network {
-                    list: Arc::new(list),
-                    plugins: self.plugins.preferring_builtin(),
-                });
-            }
+        if let Some(fallback) = &self.fallback
+            && self.conf_dir.is_empty()?
+        {
+            let list = fallback.list().map_err(|error| NotReady {
+                reason: error_chain(&error),
+            })?;
+            return Ok(Network {
+                list: Arc::new(list),
+                plugins: self.plugins.preferring_builtin(),
+            });
         }
         let list = self
             .conf_dir

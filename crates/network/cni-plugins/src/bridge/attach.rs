@@ -11,6 +11,7 @@ use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
 use super::{NAME, failed, pod_side};
 use crate::configuration::{invalid, network_name, open_netns};
+use crate::sockets::NftSockets;
 use crate::{ipam, masquerade};
 
 /// Names are random; a taken one is simply replaced.
@@ -19,6 +20,7 @@ const NAME_TRIES: u32 = 4;
 /// What was made so far, and goes away unless [`Undo::keep`] is called.
 struct Undo<'a, 'b> {
     call: &'a Call<'b>,
+    sockets: &'a NftSockets,
     addresses: bool,
     masquerade: bool,
     veth: Option<String>,
@@ -31,13 +33,18 @@ struct Pair {
     pod_mac: MacAddress,
 }
 
-pub(super) fn attach(call: &Call<'_>, settings: &Settings) -> Result<NetworkResult, PluginError> {
+pub(super) fn attach(
+    call: &Call<'_>,
+    settings: &Settings,
+    sockets: &NftSockets,
+) -> Result<NetworkResult, PluginError> {
     let netns = open_netns(NAME, call)?;
     let network = network_name(NAME, call)?;
     let mut socket = RouteSocket::open().map_err(|error| failed(&error))?;
     let bridge = ensure_bridge(&mut socket, settings)?;
     let mut undo = Undo {
         call,
+        sockets,
         addresses: false,
         masquerade: false,
         veth: None,
@@ -56,7 +63,7 @@ pub(super) fn attach(call: &Call<'_>, settings: &Settings) -> Result<NetworkResu
         ensure_gateways(&mut socket, settings, &bridge, &result.ips)?;
     }
     if settings.ip_masq && !result.ips.is_empty() {
-        masquerade::add(network, call, &result.ips).map_err(|error| failed(&error))?;
+        masquerade::add(sockets, network, call, &result.ips).map_err(|error| failed(&error))?;
         undo.masquerade = true;
     }
 
@@ -212,14 +219,14 @@ impl Drop for Undo<'_, '_> {
         }
         if self.masquerade {
             let network = network_name(NAME, self.call).unwrap_or_default();
-            if let Err(error) = masquerade::remove(network, self.call, None) {
+            if let Err(error) = masquerade::remove(self.sockets, network, self.call, None) {
                 tracing::warn!(%error, "masquerading not undone");
             }
         }
-        if self.addresses {
-            if let Err(error) = ipam::del(ipam::plugin_type(self.call), self.call) {
-                tracing::warn!(%error, "addresses not given back");
-            }
+        if self.addresses
+            && let Err(error) = ipam::del(ipam::plugin_type(self.call), self.call)
+        {
+            tracing::warn!(%error, "addresses not given back");
         }
     }
 }

@@ -7,8 +7,13 @@ use super::configuration::Settings;
 use super::{NAME, failed, host_port};
 use crate::configuration::{network_name, open_netns, previous_result};
 use crate::masquerade;
+use crate::sockets::NftSockets;
 
-pub(super) fn check(call: &Call<'_>, settings: &Settings) -> Result<(), PluginError> {
+pub(super) fn check(
+    call: &Call<'_>,
+    settings: &Settings,
+    sockets: &NftSockets,
+) -> Result<(), PluginError> {
     let netlink = |error: NetlinkError| failed(&error);
     let result =
         previous_result(NAME, call)?.ok_or_else(|| differs("there is no previous result"))?;
@@ -39,7 +44,8 @@ pub(super) fn check(call: &Call<'_>, settings: &Settings) -> Result<(), PluginEr
     let mut pod = RouteSocket::open_in(&netns).map_err(netlink)?;
     check_pod(call, &result, &mut pod)?;
     if settings.ip_masq
-        && !masquerade::is_in_place(network_name(NAME, call)?, &result.ips).map_err(netlink)?
+        && !masquerade::is_in_place(sockets, network_name(NAME, call)?, &result.ips)
+            .map_err(netlink)?
     {
         return Err(differs("masquerading is not in place"));
     }

@@ -130,7 +130,7 @@ impl Store {
             .write_all(owner.record().as_bytes())
             .map_err(|source| io_error("write", &path, source))
             .and_then(|()| {
-                fs::write(&last, address.to_string())
+                overwrite(&last, &address.to_string())
                     .map_err(|source| io_error("write", &last, source))
             });
         if let Err(error) = written {
@@ -227,6 +227,23 @@ impl Store {
             Err(source) => Err(StoreError::Record { source }),
         }
     }
+}
+
+/// Replaces a small file's content in place: cutting it to nothing first makes ext4 write it to the
+/// device on close. The lock keeps readers away meanwhile.
+fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    let length = u64::try_from(text.len()).map_err(io::Error::other)?;
+    if file.metadata()?.len() != length {
+        file.set_len(length)?;
+    }
+    Ok(())
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> StoreError {

@@ -112,7 +112,7 @@ impl Host {
             plugin_dirs: vec![self.path("plugins")],
             cache_dir: self.path("cache"),
             default_network: None,
-            builtin: Box::new(Builtin),
+            builtin: Box::new(Builtin::default()),
             preference: Preference::Executable,
             fallback_bridge: None,
             host_ports: HostPorts::Mapped,

@@ -2,6 +2,10 @@
 //! directories, so that the machine stays as it was and tests run side by side.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 mod contract;
 mod faults;

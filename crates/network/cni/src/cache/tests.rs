@@ -39,7 +39,7 @@ fn stores_lists_and_removes() {
     cache.store(&entry).unwrap();
     assert_eq!(
         cache.of_container("0123abcd", "eth0").unwrap(),
-        [entry.clone()]
+        std::slice::from_ref(&entry)
     );
     assert_eq!(cache.of_container("0123abcd", "eth1").unwrap(), []);
     fs::write(dir.path().join("results/other-0123abcd-net1"), "not json").unwrap();
