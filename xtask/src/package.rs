@@ -18,12 +18,11 @@ pub(crate) fn run() -> Result<()> {
     }
     let bin = out.join("bin/crioxide");
     copy(&program, &bin)?;
-    for (folder, place) in [
-        ("docs/man", "share/man/man8"),
-        ("contrib/systemd", "lib/systemd/system"),
-    ] {
-        copy_all(&workspace::root().join(folder), &out.join(place))?;
-    }
+    copy_all(
+        &workspace::root().join("contrib/systemd"),
+        &out.join("lib/systemd/system"),
+    )?;
+    print_documents(&program, &out)?;
     for document in ["LICENSE", "CHANGELOG.md"] {
         copy(
             &workspace::root().join(document),
@@ -41,6 +40,32 @@ pub(crate) fn run() -> Result<()> {
         .with_context(|| format!("stat `{}`", bin.display()))?
         .len();
     println!("{}: {} KiB, {sum}", bin.display(), size / 1024);
+    Ok(())
+}
+
+/// Manual pages, completions and the configuration template, which the program itself prints.
+fn print_documents(program: &Path, out: &Path) -> Result<()> {
+    for (arguments, place) in [
+        (&["man", "8"][..], "share/man/man8/crioxide.8"),
+        (&["man", "5"], "share/man/man5/crio.conf.5"),
+        (
+            &["complete", "bash"],
+            "share/bash-completion/completions/crioxide",
+        ),
+        (
+            &["complete", "fish"],
+            "share/fish/vendor_completions.d/crioxide.fish",
+        ),
+        (&["complete", "zsh"], "share/zsh/site-functions/_crioxide"),
+        (&["config", "--default"], "share/doc/crioxide/crio.conf"),
+    ] {
+        let text = output(Command::new(program).args(arguments))?;
+        let path = out.join(place);
+        let parent = path.parent().context("a file lies in a directory")?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("create `{}`", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("write `{}`", path.display()))?;
+    }
     Ok(())
 }
 
