@@ -52,7 +52,7 @@ pub enum PullError {
         /// What its mirrors said.
         mirrors: MirrorFailures,
         /// Why.
-        source: CopyError,
+        source: Box<CopyError>,
     },
     /// The image cannot be had.
     #[error("pull `{reference}`{mirrors}")]
@@ -62,7 +62,7 @@ pub enum PullError {
         /// What its mirrors said.
         mirrors: MirrorFailures,
         /// Why the registry itself did not give it.
-        source: CopyError,
+        source: Box<CopyError>,
     },
     /// None of the images that a short name may mean can be had.
     #[error("pull `{reference}`: none of its candidates can be pulled: {}", failures.join("; "))]
@@ -86,7 +86,7 @@ pub enum PullError {
         /// Transport and path.
         name: String,
         /// Why.
-        source: CopyError,
+        source: Box<CopyError>,
     },
     /// A name to give it is no reference.
     #[error("load `{name}`: name `{reference}`")]
@@ -127,6 +127,7 @@ impl fmt::Display for MirrorFailures {
 
 impl PullError {
     pub(crate) fn failed(reference: String, mirrors: MirrorFailures, source: CopyError) -> Self {
+        let source = Box::new(source);
         if source
             .fetch_error()
             .is_some_and(FetchError::is_registry_unavailable)
@@ -163,7 +164,7 @@ impl PullError {
             return false;
         };
         matches!(
-            source,
+            **source,
             CopyError::Manifest(crate::manifest::ManifestError::NotAnImage { .. })
         )
     }

@@ -161,7 +161,7 @@ fn unpack(store: &Store, digest: &Digest, reader: PipeReader) -> Result<Unpacked
         digest: digest.clone(),
         source: Box::new(source),
     };
-    let mut staging = store.stage_layer(None).map_err(store_failed)?;
+    let mut staging = store.stage_layer().map_err(store_failed)?;
     let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
         digest: digest.clone(),
         source,

@@ -138,7 +138,10 @@ impl Puller {
         }
         let texts = names.iter().map(ToString::to_string).collect();
         let copied = inner.copier.copy(source, texts, audience).await;
-        let copied = copied.map_err(|source| PullError::Load { name, source })?;
+        let copied = copied.map_err(|source| PullError::Load {
+            name,
+            source: Box::new(source),
+        })?;
         Ok(LoadedImage {
             id: copied.id,
             digest: copied.digest,

@@ -1,7 +1,7 @@
 //! Per-host certificates (`certs.d`) and the TLS configuration made of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -78,6 +78,7 @@ pub(crate) fn tls_config(
     directories: &[PathBuf],
     host: &str,
     verification: Verification,
+    system: &SystemRoots,
 ) -> Result<ClientConfig, LoadCertificatesError> {
     let certificates = match directories
         .iter()
@@ -92,7 +93,9 @@ pub(crate) fn tls_config(
         .with_safe_default_protocol_versions()
         .map_err(LoadCertificatesError::Provider)?;
     let builder = match verification {
-        Verification::Required => builder.with_root_certificates(roots(certificates.authorities)),
+        Verification::Required => {
+            builder.with_root_certificates(system.with(certificates.authorities))
+        }
         Verification::Skipped => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAny { provider })),
@@ -108,21 +111,33 @@ pub(crate) fn tls_config(
     }
 }
 
-fn roots(authorities: Vec<CertificateDer<'static>>) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::debug!(%error, "a system certificate cannot be read");
+/// The system's trusted certificates, read at first use. They are many, and reading them takes longer than a request.
+#[derive(Debug, Default)]
+pub(crate) struct SystemRoots(OnceLock<RootCertStore>);
+
+impl SystemRoots {
+    /// The system's and some more.
+    fn with(&self, authorities: Vec<CertificateDer<'static>>) -> RootCertStore {
+        let mut roots = self.0.get_or_init(Self::load).clone();
+        let (_, refused) = roots.add_parsable_certificates(authorities);
+        if refused > 0 {
+            tracing::warn!(
+                refused,
+                "certificates of certs.d are not usable as authorities"
+            );
+        }
+        roots
     }
-    roots.add_parsable_certificates(system.certs);
-    let (_, refused) = roots.add_parsable_certificates(authorities);
-    if refused > 0 {
-        tracing::warn!(
-            refused,
-            "certificates of certs.d are not usable as authorities"
-        );
+
+    fn load() -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::debug!(%error, "a system certificate cannot be read");
+        }
+        roots.add_parsable_certificates(system.certs);
+        roots
     }
-    roots
 }
 
 impl HostCertificates {

@@ -20,7 +20,7 @@ pub use manifest::{FetchedManifest, MAX_MANIFEST};
 pub use repository::Repository;
 
 use crate::auth::{AuthFiles, Credentials, Token, TokenKey};
-use crate::certs::Verification;
+use crate::certs::{SystemRoots, Verification};
 use crate::conf::Endpoint;
 
 /// How registries are talked to.
@@ -89,6 +89,7 @@ pub struct RegistryClient {
     settings: ClientSettings,
     connections: Mutex<HashMap<(String, Verification), reqwest::Client>>,
     tokens: Mutex<HashMap<TokenKey, Token>>,
+    system_roots: SystemRoots,
 }
 
 impl RegistryClient {
@@ -99,6 +100,7 @@ impl RegistryClient {
             settings,
             connections: Mutex::default(),
             tokens: Mutex::default(),
+            system_roots: SystemRoots::default(),
         })
     }
 
@@ -117,3 +119,6 @@ impl RegistryClient {
         Ok(Repository::new(self.clone(), endpoint, credentials))
     }
 }
+
+#[cfg(test)]
+mod tests;

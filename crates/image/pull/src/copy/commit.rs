@@ -41,13 +41,13 @@ fn commit_layers(
     for layer in staged {
         let blob = &blobs[layer.index];
         let id = ids[layer.index].clone();
-        let parent = layer.index.checked_sub(1).map(|below| &ids[below]);
-        let mut new = NewLayer::unpacked(id.clone(), layer.summary);
+        let parent = layer.index.checked_sub(1).map(|below| ids[below].clone());
+        let mut new = NewLayer::unpacked(id.clone(), parent, layer.summary);
         new.compressed_digest = Some(blob.digest.clone());
         new.compressed_size = blob.size;
         new.compression = layer.compression;
         store
-            .commit_layer_on(layer.staging, new, parent)
+            .commit_layer(layer.staging, new)
             .map_err(|source| LayerError::Store {
                 digest: blob.digest.clone(),
                 source: Box::new(source),

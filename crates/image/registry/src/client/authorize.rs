@@ -169,7 +169,7 @@ impl Repository {
     }
 
     /// Anybody on the path could read a password or token sent without TLS.
-    fn token_url(&self, what: &str, realm: &str) -> Result<Url, FetchError> {
+    pub(super) fn token_url(&self, what: &str, realm: &str) -> Result<Url, FetchError> {
         let url = Url::parse(realm)
             .map_err(|_| self.token_flaw(what, "the realm of its challenge is no URL"))?;
         match url.scheme() {

@@ -20,7 +20,12 @@ impl RegistryClient {
         if let Some(client) = connections.get(&key) {
             return Ok(client.clone());
         }
-        let tls = tls_config(&self.settings.cert_dirs, host, verification)?;
+        let tls = tls_config(
+            &self.settings.cert_dirs,
+            host,
+            verification,
+            &self.system_roots,
+        )?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()

@@ -19,8 +19,8 @@ pub enum Phase {
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Connect => "a connection",
-            Self::Response => "a response",
+            Self::Connect => "connection",
+            Self::Response => "response",
             Self::Body => "data",
         })
     }

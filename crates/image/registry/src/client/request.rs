@@ -159,7 +159,12 @@ impl Repository {
         Err(self.redirect_refused(what, &url, format!("more than {MAX_REDIRECTS} of them")))
     }
 
-    fn redirected(&self, what: &str, url: &Url, headers: &HeaderMap) -> Result<Url, FetchError> {
+    pub(super) fn redirected(
+        &self,
+        what: &str,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Url, FetchError> {
         let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let Some(location) = location else {
             return Err(self.redirect_refused(what, url, "no usable Location".to_owned()));

@@ -1,0 +1,128 @@
+//! A store of its own for each test, and a puller into it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crioxide_pull::{
+    Images, PolicySource, PullError, PullRequest, PullSettings, PulledImage, Puller,
+};
+use crioxide_registry::{AuthFiles, ClientSettings, ConfPaths, OnStall, RetryPolicy};
+use crioxide_store::{Store, StoreOptions};
+use tempfile::TempDir;
+
+pub(crate) struct Fixture {
+    pub(crate) directory: TempDir,
+    pub(crate) store: Arc<Store>,
+    pub(crate) puller: Puller,
+}
+
+impl Fixture {
+    /// `conf` is registries.conf.
+    pub(crate) fn new(conf: &str) -> Self {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let options = StoreOptions {
+            graph_root: path("root"),
+            run_root: path("run"),
+            ..StoreOptions::default()
+        };
+        let store = Arc::new(Store::open(options).unwrap());
+        std::fs::write(path("registries.conf"), conf).unwrap();
+        let mut settings = PullSettings::new(store.clone());
+        settings.registries = ConfPaths {
+            file: path("registries.conf"),
+            drop_ins: path("registries.conf.d"),
+            alias_cache: None,
+        };
+        settings.auth_files = AuthFiles::new(vec![path("auth.json")]);
+        settings.policy = PolicySource::AcceptAnything;
+        settings.scratch = directory.path().to_owned();
+        settings.client = ClientSettings {
+            cert_dirs: vec![path("certs.d")],
+            connect_timeout: Duration::from_secs(20),
+            response_timeout: Duration::from_secs(2),
+            progress_timeout: Duration::from_secs(2),
+            on_stall: OnStall::Fail,
+            retry: RetryPolicy {
+                attempts: 3,
+                first_delay: Duration::from_millis(1),
+                max_delay: Duration::from_millis(20),
+            },
+            ..ClientSettings::default()
+        };
+        let puller = Puller::new(settings).unwrap();
+        Self {
+            directory,
+            store,
+            puller,
+        }
+    }
+
+    /// With plain HTTP allowed for a host.
+    pub(crate) fn insecure(host: &str) -> Self {
+        Self::new(&format!(
+            "[[registry]]\nlocation = \"{host}\"\ninsecure = true\n"
+        ))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn images(&self) -> Images {
+        Images::new(&self.puller)
+    }
+
+    pub(crate) async fn pull(&self, reference: &str) -> Result<PulledImage, Arc<PullError>> {
+        self.puller.pull(PullRequest::new(reference)).await
+    }
+
+    /// Pulls what cannot be pulled; nothing may be left. Gives the whole message.
+    pub(crate) async fn failure(&self, reference: &str) -> String {
+        let error = self.pull(reference).await.unwrap_err();
+        self.assert_empty();
+        let mut text = error.to_string();
+        let mut next = std::error::Error::source(&*error);
+        while let Some(error) = next {
+            text.push_str(&format!(": {error}"));
+            next = error.source();
+        }
+        text
+    }
+
+    /// No record, no layer, no staged content.
+    pub(crate) fn assert_empty(&self) {
+        assert!(self.store.images().unwrap().is_empty());
+        assert!(self.store.layers().unwrap().is_empty());
+        let overlay = self.path("root/overlay");
+        let mut found = Vec::new();
+        let mut pending = vec![overlay];
+        while let Some(directory) = pending.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                if entry.file_name() == "diff" || entry.file_name() == "etc" {
+                    found.push(entry.path());
+                } else if entry.file_type().unwrap().is_dir() {
+                    pending.push(entry.path());
+                }
+            }
+        }
+        assert_eq!(found, Vec::<PathBuf>::new());
+    }
+}
+
+/// Tests that write a store need root; says so when it is missing.
+pub(crate) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let root = uid.starts_with('0');
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
