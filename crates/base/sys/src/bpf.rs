@@ -142,7 +142,10 @@ pub fn device_programs(cgroup: impl AsFd) -> io::Result<Vec<u32>> {
 /// # Errors
 /// What bpf(2) reports.
 pub fn detach_device_program(cgroup: impl AsFd, id: u32) -> io::Result<()> {
-    let mut by_id = ByIdAttributes { id, ..ByIdAttributes::default() };
+    let mut by_id = ByIdAttributes {
+        id,
+        ..ByIdAttributes::default()
+    };
     let descriptor = call(PROG_GET_FD_BY_ID, &mut by_id)?;
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     let program = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
@@ -171,8 +174,18 @@ mod tests {
             eprintln!("skipped: needs root");
             return;
         }
-        let exit = Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 };
-        let allow = Instruction { code: 0xb7, registers: 0, offset: 0, immediate: 1 };
+        let exit = Instruction {
+            code: 0x95,
+            registers: 0,
+            offset: 0,
+            immediate: 0,
+        };
+        let allow = Instruction {
+            code: 0xb7,
+            registers: 0,
+            offset: 0,
+            immediate: 1,
+        };
         load_device_program(&[allow, exit]).unwrap();
         // The result register is never set.
         assert!(load_device_program(&[exit]).is_err());

@@ -42,9 +42,32 @@ pub fn close_from(first: RawFd, mode: CloseMode) -> io::Result<()> {
         CloseMode::OnExec => libc::CLOSE_RANGE_CLOEXEC,
         CloseMode::Now => 0,
     };
-    // SAFETY: no memory is involved. rustix has no close_range.
-    checked(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) })
-        .map(drop)
+    close_range(first, RawFd::MAX, flags)
+}
+
+/// Closes all descriptors from `first` upwards, except those listed.
+///
+/// For a process that was forked with descriptors of others and does not execute a program soon. As with
+/// [`CloseMode::Now`], owners of what is closed must never be dropped.
+///
+/// # Errors
+/// What close_range(2) reports.
+pub fn close_all_except(first: RawFd, kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<RawFd> = kept
+        .iter()
+        .copied()
+        .filter(|number| *number >= first)
+        .collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut start = first;
+    for number in kept {
+        if number > start {
+            close_range(start, number - 1, 0)?;
+        }
+        start = number + 1;
+    }
+    close_range(start, RawFd::MAX, 0)
 }
 
 /// Makes `number` a duplicate of `source` that survives exec, replacing what was open there.
@@ -78,6 +101,12 @@ pub fn keep_on_exec(number: RawFd) -> io::Result<()> {
     .map(drop)
 }
 
+fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no memory is involved; that nothing owns what is closed is the contract of the public functions.
+    // rustix has no close_range.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +134,26 @@ mod tests {
             rustix::fs::fstat(&placed).unwrap(),
         );
         assert_eq!((a.st_rdev, a.st_ino), (b.st_rdev, b.st_ino));
+    }
+
+    #[test]
+    fn only_listed_descriptors_stay() {
+        use crate::fork::{Fork, exit_now, fork};
+        use crate::reap::{Ending, wait_for};
+        use std::os::fd::IntoRawFd;
+        let Fork::Parent(pid) = fork().unwrap() else {
+            let open = || {
+                File::open("/dev/null")
+                    .map(IntoRawFd::into_raw_fd)
+                    .unwrap_or(-1)
+            };
+            let (a, b, c) = (open(), open(), open());
+            let closed = close_all_except(a, &[b, 2, b]).is_ok();
+            let is_open = |number| keep_on_exec(number).is_ok();
+            exit_now(i32::from(
+                !(closed && !is_open(a) && is_open(b) && !is_open(c) && is_open(2)),
+            ));
+        };
+        assert_eq!(wait_for(pid).unwrap(), Ending::Exited(0));
     }
 }

@@ -57,8 +57,12 @@ mod tests {
     fn fields_are_those_of_the_moment() {
         let local = LocalTime::of(UNIX_EPOCH + Duration::new(1_700_000_000, 5));
         // 2023-11-14T22:13:20Z, shifted by whatever zone the test machine is in.
-        let of_day = i64::from(local.hour) * 3600 + i64::from(local.minute) * 60 + i64::from(local.second);
-        assert_eq!((of_day - i64::from(local.offset)).rem_euclid(86_400), 22 * 3600 + 13 * 60 + 20);
+        let of_day =
+            i64::from(local.hour) * 3600 + i64::from(local.minute) * 60 + i64::from(local.second);
+        assert_eq!(
+            (of_day - i64::from(local.offset)).rem_euclid(86_400),
+            22 * 3600 + 13 * 60 + 20
+        );
         assert_eq!((local.year, local.month, local.nanosecond), (2023, 11, 5));
         assert!((14..=15).contains(&local.day));
     }

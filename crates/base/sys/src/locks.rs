@@ -29,7 +29,9 @@ pub fn lock_file(file: impl AsFd, kind: LockKind) -> io::Result<()> {
 pub fn try_lock_file(file: impl AsFd, kind: LockKind) -> io::Result<bool> {
     match ofd_lock(&file, kind, libc::F_OFD_SETLK) {
         Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -50,7 +52,11 @@ fn ofd_lock(file: &impl AsFd, kind: LockKind, command: libc::c_int) -> io::Resul
     // SAFETY: the descriptor is borrowed for the call and `range` is a complete `flock` that outlives it.
     // rustix offers only process-wide POSIX locks, which any close of the same file would drop.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &range) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +65,13 @@ mod tests {
     use std::fs::{File, OpenOptions};
 
     fn open(path: &std::path::Path) -> File {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .unwrap()
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn follow(
 }
 
 /// Set from outside, because limits on open files or memory would already hit the preparation.
-fn set_limits(pid: Pid, limits: &[PosixRlimit]) -> Result<(), CreateError> {
+pub(crate) fn set_limits(pid: Pid, limits: &[PosixRlimit]) -> Result<(), CreateError> {
     for limit in limits {
         let finite = |value: u64| (value != u64::MAX).then_some(value);
         let new = Rlimit {

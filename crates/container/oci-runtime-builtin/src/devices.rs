@@ -1,6 +1,6 @@
 //! Device nodes and the usual links in the container's `/dev`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use crioxide_files::InRoot;
@@ -26,6 +26,13 @@ pub(crate) struct PreparedDevice {
     owner: (u32, u32),
     /// The host's node, bound where nodes cannot be made.
     host: Option<OwnedFd>,
+}
+
+impl PreparedDevice {
+    /// The host's node, if it is open.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.host.as_ref().map(AsRawFd::as_raw_fd)
+    }
 }
 
 /// Whether the container's root may make device nodes.

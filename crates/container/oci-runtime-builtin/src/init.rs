@@ -4,7 +4,7 @@
 //! inwards: cgroup, namespaces, mounts, root, identity, seccomp. What fails is told to the creator, and the
 //! process ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use crioxide_cgroups::Cgroup;
@@ -52,6 +52,35 @@ pub(crate) struct InitPlan<'a> {
     pub(crate) pauses_for_hooks: bool,
 }
 
+impl InitPlan<'_> {
+    /// All descriptors that are still needed.
+    fn descriptors(&self, sync: &SyncSocket) -> Vec<RawFd> {
+        let mut needed = vec![self.fifo.as_raw_fd(), sync.as_raw_fd()];
+        needed.extend(self.root.iter().map(AsRawFd::as_raw_fd));
+        needed.extend(self.console_socket.iter().map(AsRawFd::as_raw_fd));
+        needed.extend(
+            self.namespaces
+                .joined
+                .iter()
+                .map(|namespace| namespace.fd.as_raw_fd()),
+        );
+        needed.extend(
+            self.mounts
+                .iter()
+                .filter_map(|mount| mount.tree.as_ref())
+                .map(AsRawFd::as_raw_fd),
+        );
+        needed.extend(
+            self.devices
+                .iter()
+                .flatten()
+                .filter_map(PreparedDevice::descriptor),
+        );
+        needed.extend(self.cgroup_view.descriptors());
+        needed
+    }
+}
+
 /// Runs the first process. Never returns to the creator's code.
 pub(crate) fn run(plan: InitPlan<'_>, sync: &SyncSocket) -> ! {
     let error = match prepare_and_execute(plan, sync) {
@@ -70,7 +99,7 @@ fn prepare_and_execute(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<Neve
     // Until another program runs here, nobody in the container may look into this process or borrow its executable.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("protect the process from the container"))?;
-    process_setup::close_others(plan.preserved)?;
+    process_setup::close_others(plan.preserved, &plan.descriptors(sync))?;
     enter_namespaces(&mut plan, sync)?;
     rustix::process::setsid().map_err(step("start a session"))?;
     let linux = &plan.bundle.linux;
@@ -157,7 +186,7 @@ fn enter_namespaces(plan: &mut InitPlan<'_>, sync: &SyncSocket) -> Result<(), Se
 }
 
 /// User 0 of the new user namespace: until now the process's ids have no meaning in it.
-fn become_namespace_root() -> Result<(), SetupError> {
+pub(crate) fn become_namespace_root() -> Result<(), SetupError> {
     let (gid, uid) = (rustix::fs::Gid::ROOT, rustix::fs::Uid::ROOT);
     // Refused where the maps were written without privilege; then there are no groups to give up either.
     let _ = set_thread_groups(&[]);

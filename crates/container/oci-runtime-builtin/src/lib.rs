@@ -16,11 +16,13 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+pub mod cli;
 mod command;
 mod console;
 mod copy_up;
 mod create;
 mod devices;
+mod exec;
 mod features;
 mod hooks;
 mod id_mapping;
@@ -41,6 +43,7 @@ mod sync;
 pub use bundle::BundleError;
 pub use command::CommandError;
 pub use create::{CreateError, CreateRequest, Created, InitParent, SessionKeyring, create};
+pub use exec::{ExecError, ExecRequest, Executed, exec};
 pub use hooks::HookError;
 pub use record::{OCI_VERSION, RecordError};
 pub use root_switch::RootSwitch;

@@ -1,6 +1,7 @@
 //! The last steps before a user's process runs, the same for the first process and for any further one.
 
 use std::io::Write;
+use std::os::fd::RawFd;
 use std::path::Path;
 
 use crioxide_confinement::seccomp::Filter;
@@ -130,16 +131,20 @@ impl ProcessSetup<'_> {
     }
 }
 
-/// Lets only stdio and `preserved` more descriptors through to the program.
-pub(crate) fn close_others(preserved: u32) -> Result<(), SetupError> {
+/// Closes everything but stdio, `preserved` more descriptors for the program, and those in `needed`, which are
+/// close-on-exec already.
+///
+/// A forked process would otherwise hold open whatever its ancestors had: the pipes of other containers, whose readers
+/// would wait for an end that does not come.
+pub(crate) fn close_others(preserved: u32, needed: &[RawFd]) -> Result<(), SetupError> {
     let first = 3_i32.saturating_add(i32::try_from(preserved).unwrap_or(i32::MAX));
-    descriptors::close_from(first, descriptors::CloseMode::OnExec)
-        .map_err(step("close descriptors"))?;
     for number in 3..first {
-        // A gap in the range is the caller's business.
-        let _ = descriptors::keep_on_exec(number);
+        if !needed.contains(&number) {
+            // A gap in the range is the caller's business.
+            let _ = descriptors::keep_on_exec(number);
+        }
     }
-    Ok(())
+    descriptors::close_all_except(first, needed).map_err(step("close descriptors"))
 }
 
 /// Enters the working directory and makes sure that it is in the container: a path through a descriptor of the host

@@ -1,6 +1,6 @@
 //! Messages between the process that creates a container and the container's first process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crioxide_sys::messages::{packet_pair, receive_packet, send_packet};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,12 @@ pub(crate) enum FromInit {
 }
 
 const GO: &[u8] = b"go";
+
+impl AsRawFd for SyncSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 /// One end of the conversation.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The container's view of its cgroups below `/sys/fs/cgroup`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use crioxide_sys::mount_attributes::{MountChange, Reach};
@@ -44,6 +44,18 @@ pub(crate) struct LegacyHierarchy {
 }
 
 impl CgroupView {
+    /// The open descriptors.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Unified { tree, .. } => vec![tree.as_raw_fd()],
+            Self::Legacy(hierarchies) => hierarchies
+                .iter()
+                .map(|hierarchy| hierarchy.own.as_raw_fd())
+                .collect(),
+        }
+    }
+
     /// Opens what the mounts of the configuration will show. `directories` are the container's own, one per hierarchy,
     /// each with its mount point's controllers.
     pub(crate) fn open(

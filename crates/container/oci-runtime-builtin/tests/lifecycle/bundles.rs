@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Whether containers can be made here; says so if not.
-pub fn can_run() -> bool {
+pub(crate) fn can_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("skipped: needs root");
@@ -32,28 +32,28 @@ pub fn can_run() -> bool {
 }
 
 /// A bundle, its state directory and the container made from it.
-pub struct TestContainer {
-    pub directory: tempfile::TempDir,
-    pub config: Value,
-    pub id: String,
+pub(crate) struct TestContainer {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) config: Value,
+    pub(crate) id: String,
 }
 
 /// What a container wrote and how it ended.
 #[derive(Debug)]
-pub struct Outcome {
-    pub output: String,
-    pub ending: Ending,
+pub(crate) struct Outcome {
+    pub(crate) output: String,
+    pub(crate) ending: Ending,
 }
 
 /// A created container: its first process, a child of the test, and the read end of its output.
-pub struct Waiting {
-    pub pid: Pid,
-    pub output: File,
+pub(crate) struct Waiting {
+    pub(crate) pid: Pid,
+    pub(crate) output: File,
 }
 
 impl TestContainer {
     /// A bundle that runs a shell script.
-    pub fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -86,20 +86,20 @@ impl TestContainer {
         }
     }
 
-    pub fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.directory.path().join("rootfs")
     }
 
-    pub fn state_root(&self) -> PathBuf {
+    pub(crate) fn state_root(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
-    pub fn runtime(&self) -> BuiltinRuntime {
+    pub(crate) fn runtime(&self) -> BuiltinRuntime {
         BuiltinRuntime::new(self.state_root())
     }
 
     /// Changes a part of the configuration, named by JSON pointer; missing parts are made.
-    pub fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
+    pub(crate) fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
         let mut place = &mut self.config;
         for part in pointer.split('/').skip(1) {
             place = &mut place[part];
@@ -108,18 +108,18 @@ impl TestContainer {
         self
     }
 
-    pub fn add_mount(&mut self, mount: Value) -> &mut Self {
+    pub(crate) fn add_mount(&mut self, mount: Value) -> &mut Self {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
         self
     }
 
     /// Creates the container in a forked child, as a monitor does. The error is the text of the chain.
-    pub fn create(&self) -> Result<Waiting, String> {
+    pub(crate) fn create(&self) -> Result<Waiting, String> {
         self.create_with(|_| {})
     }
 
     /// As [`TestContainer::create`], with changes to the request made in the child.
-    pub fn create_with(
+    pub(crate) fn create_with(
         &self,
         change: impl FnOnce(&mut CreateRequest<'_>),
     ) -> Result<Waiting, String> {
@@ -178,7 +178,7 @@ impl TestContainer {
     }
 
     /// Creates, starts, and waits for the end.
-    pub fn run(&self) -> Result<Outcome, String> {
+    pub(crate) fn run(&self) -> Result<Outcome, String> {
         let waiting = self.create()?;
         self.runtime()
             .start(&self.id)
@@ -189,7 +189,7 @@ impl TestContainer {
 
 impl Waiting {
     /// Waits for the end and collects the output.
-    pub fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Outcome {
         let mut output = Vec::new();
         self.output.read_to_end(&mut output).unwrap();
         let ending = wait_for(self.pid).unwrap();
@@ -210,7 +210,7 @@ impl Drop for TestContainer {
 }
 
 /// An error and its sources in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
