@@ -27,14 +27,26 @@ impl PacketSocket {
 
     /// Connects to a listening socket at a path of any length.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "a socket path needs a directory and a name");
+        let invalid = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a socket path needs a directory and a name",
+            )
+        };
         let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(invalid)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-        let mut address =
-            std::path::PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory)));
+        let mut address = std::path::PathBuf::from(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&directory)
+        ));
         address.push(name);
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         // A unix socket connects at once, or waits for room in the backlog of a process that is stuck.
         rustix::io::ioctl_fionbio(&socket, true)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(&address)?)?;
@@ -42,14 +54,25 @@ impl PacketSocket {
     }
 
     /// Sends one packet.
-    pub(crate) async fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.0.async_io(Interest::WRITABLE, || send_packet(&self.0, bytes, descriptors)).await
+    pub(crate) async fn send(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.0
+            .async_io(Interest::WRITABLE, || {
+                send_packet(&self.0, bytes, descriptors)
+            })
+            .await
     }
 
     /// Receives one packet into `buffer`; `None` when the other side closed.
     pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
         buffer.resize(MAX_PACKET, 0);
-        let packet = self.0.async_io(Interest::READABLE, || receive_packet(&self.0, buffer)).await?;
+        let packet = self
+            .0
+            .async_io(Interest::READABLE, || receive_packet(&self.0, buffer))
+            .await?;
         Ok((packet.length > 0).then_some(packet))
     }
 }

@@ -44,7 +44,10 @@ impl ExecHandle {
     /// # Errors
     /// The monitor ended first.
     pub async fn wait(&mut self) -> Result<ExitReport, MonitorError> {
-        (&mut self.exit).await.map_err(|_| MonitorError::Gone { peer: "monitor", request: "exec" })
+        (&mut self.exit).await.map_err(|_| MonitorError::Gone {
+            peer: "monitor",
+            request: "exec",
+        })
     }
 
     /// Signals its process group.
@@ -95,14 +98,19 @@ impl Monitor {
         process: &[u8],
         descriptors: ExecDescriptors,
     ) -> Result<ExecHandle, MonitorError> {
-        let ExecDescriptors { stdin, stdout, stderr } = descriptors;
+        let ExecDescriptors {
+            stdin,
+            stdout,
+            stderr,
+        } = descriptors;
         let stdio = ExecStdio::Descriptors {
             stdin: stdin.is_some(),
             stdout: stdout.is_some(),
             stderr: stderr.is_some(),
         };
         let passed: Vec<OwnedFd> = [stdin, stdout, stderr].into_iter().flatten().collect();
-        self.start(container, process, stdio, passed, next_name()).await
+        self.start(container, process, stdio, passed, next_name())
+            .await
     }
 
     /// Runs the OCI `process` document (with `terminal` set) on a new pseudo terminal, and returns its master.
@@ -114,12 +122,25 @@ impl Monitor {
         container: &str,
         process: &[u8],
     ) -> Result<(ExecHandle, OwnedFd), MonitorError> {
-        let fail = |step| move |source| MonitorError::Prepare { step, request: "exec", source };
+        let fail = |step| {
+            move |source| MonitorError::Prepare {
+                step,
+                request: "exec",
+                source,
+            }
+        };
         let name = next_name();
-        let directory = self.socket().parent().map(PathBuf::from).unwrap_or_default();
+        let directory = self
+            .socket()
+            .parent()
+            .map(PathBuf::from)
+            .unwrap_or_default();
         let socket = ConsoleSocket(directory.join(format!("tty-{name}")));
-        let listener = tokio::net::UnixListener::bind(&socket.0).map_err(fail("make the console socket"))?;
-        let stdio = ExecStdio::Terminal { console_socket: socket.0.clone() };
+        let listener =
+            tokio::net::UnixListener::bind(&socket.0).map_err(fail("make the console socket"))?;
+        let stdio = ExecStdio::Terminal {
+            console_socket: socket.0.clone(),
+        };
         let (started, master) = {
             let start = self.start(container, process, stdio, Vec::new(), name);
             let master = receive_master(&listener);
@@ -142,7 +163,14 @@ impl Monitor {
     /// # Errors
     /// There is no such exec.
     pub async fn kill_exec(&self, name: &str, signal: i32) -> Result<(), MonitorError> {
-        self.order("kill_exec", Request::KillExec { exec: name.into(), signal }).await
+        self.order(
+            "kill_exec",
+            Request::KillExec {
+                exec: name.into(),
+                signal,
+            },
+        )
+        .await
     }
 
     async fn start(
@@ -161,13 +189,29 @@ impl Monitor {
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![document.as_fd()];
         descriptors.extend(passed.iter().map(AsFd::as_fd));
         let exit = self.shared.inbox.expect_exec(&name);
-        let mut starting = Starting { monitor: self, name: &name, done: false };
-        let request = ExecRequest { container: container.into(), exec: name.clone(), stdio };
-        match self.ask("exec", Request::Exec(request), &descriptors, PATIENCE).await {
+        let mut starting = Starting {
+            monitor: self,
+            name: &name,
+            done: false,
+        };
+        let request = ExecRequest {
+            container: container.into(),
+            exec: name.clone(),
+            stdio,
+        };
+        match self
+            .ask("exec", Request::Exec(request), &descriptors, PATIENCE)
+            .await
+        {
             Ok(Reply::ExecStarted { pid }) => {
                 starting.done = true;
                 drop(starting);
-                Ok(ExecHandle { monitor: self.clone(), name, pid, exit })
+                Ok(ExecHandle {
+                    monitor: self.clone(),
+                    name,
+                    pid,
+                    exit,
+                })
             }
             Ok(_) => Err(MonitorError::Unexpected { request: "exec" }),
             Err(error) => {
@@ -198,7 +242,12 @@ async fn receive_master(listener: &tokio::net::UnixListener) -> io::Result<Owned
             crioxide_sys::messages::receive_packet(&connection, &mut name)
         });
         match received {
-            Ok(mut packet) => return packet.descriptors.pop().ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
+            Ok(mut packet) => {
+                return packet
+                    .descriptors
+                    .pop()
+                    .ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -208,15 +257,28 @@ async fn receive_master(listener: &tokio::net::UnixListener) -> io::Result<Owned
 /// Unique among the execs that may live under one monitor: daemons may come and go meanwhile.
 fn next_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{:x}-{}", std::process::id(), started.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let started = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "{}-{:x}-{}",
+        std::process::id(),
+        started.as_nanos(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// A file in memory that nobody can change any more.
 fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("process", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    let mut file = File::from(memfd_create(
+        "process",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?);
     file.write_all(bytes)?;
     file.rewind()?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(file.into())
 }

@@ -13,8 +13,8 @@ mod monitor;
 mod spawner;
 
 pub use crioxide_monitor_protocol::{
-    ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind, MonitorCgroup, MonitorConfig,
-    RuntimeCommand, StdinMode, StdioMode,
+    ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
+    MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode, StdioMode,
 };
 pub use error::MonitorError;
 pub use exec::{ExecDescriptors, ExecHandle};

@@ -93,20 +93,40 @@ impl Monitor {
     /// # Errors
     /// Nobody listens, or the versions do not fit.
     pub async fn connect(path: &Path) -> Result<Connected, MonitorError> {
-        let socket = PacketSocket::connect(path)
-            .map_err(|source| MonitorError::Connect { path: path.into(), source })?;
+        let socket = PacketSocket::connect(path).map_err(|source| MonitorError::Connect {
+            path: path.into(),
+            source,
+        })?;
         let socket = Arc::new(socket);
         let (sender, events) = mpsc::channel(EVENTS);
         let inbox = Arc::new(Inbox::default());
         let reader = tokio::spawn(inbox::read(Arc::clone(&socket), Arc::clone(&inbox), sender));
-        let shared = Shared { path: path.into(), socket, inbox, reader, pid: 0.into() };
-        let monitor = Self { shared: Arc::new(shared) };
-        match monitor.ask("hello", Request::Hello { version: VERSION }, &[], PATIENCE).await? {
-            Reply::Hello { pid, .. } => monitor.shared.pid.store(pid, std::sync::atomic::Ordering::Relaxed),
+        let shared = Shared {
+            path: path.into(),
+            socket,
+            inbox,
+            reader,
+            pid: 0.into(),
+        };
+        let monitor = Self {
+            shared: Arc::new(shared),
+        };
+        match monitor
+            .ask("hello", Request::Hello { version: VERSION }, &[], PATIENCE)
+            .await?
+        {
+            Reply::Hello { pid, .. } => monitor
+                .shared
+                .pid
+                .store(pid, std::sync::atomic::Ordering::Relaxed),
             _ => return Err(MonitorError::Unexpected { request: "hello" }),
         }
         let containers = monitor.list().await?;
-        Ok(Connected { monitor, containers, events })
+        Ok(Connected {
+            monitor,
+            containers,
+            events,
+        })
     }
 
     /// Process id of the monitor.
@@ -127,7 +147,10 @@ impl Monitor {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(start) = from {
-            match self.ask("list", Request::List { from: start }, &[], PATIENCE).await? {
+            match self
+                .ask("list", Request::List { from: start }, &[], PATIENCE)
+                .await?
+            {
                 Reply::Containers { containers, next } => {
                     all.extend(containers);
                     from = next;
@@ -156,7 +179,8 @@ impl Monitor {
     /// # Errors
     /// Unknown container, or the file cannot be made.
     pub async fn reopen_log(&self, id: &str) -> Result<(), MonitorError> {
-        self.order("reopen_log", Request::ReopenLog { id: id.into() }).await
+        self.order("reopen_log", Request::ReopenLog { id: id.into() })
+            .await
     }
 
     /// Changes the size of the container's terminal.
@@ -164,7 +188,15 @@ impl Monitor {
     /// # Errors
     /// Unknown container, or it has no terminal.
     pub async fn resize(&self, id: &str, width: u16, height: u16) -> Result<(), MonitorError> {
-        self.order("resize", Request::Resize { id: id.into(), width, height }).await
+        self.order(
+            "resize",
+            Request::Resize {
+                id: id.into(),
+                width,
+                height,
+            },
+        )
+        .await
     }
 
     /// Ends the container's stdin.
@@ -172,7 +204,8 @@ impl Monitor {
     /// # Errors
     /// Unknown container.
     pub async fn close_stdin(&self, id: &str) -> Result<(), MonitorError> {
-        self.order("close_stdin", Request::CloseStdin { id: id.into() }).await
+        self.order("close_stdin", Request::CloseStdin { id: id.into() })
+            .await
     }
 
     /// Forgets an ended container.
@@ -180,7 +213,8 @@ impl Monitor {
     /// # Errors
     /// Unknown container, or it still runs.
     pub async fn remove(&self, id: &str) -> Result<(), MonitorError> {
-        self.order("remove", Request::Remove { id: id.into() }).await
+        self.order("remove", Request::Remove { id: id.into() })
+            .await
     }
 
     /// Ends the monitor.
@@ -191,7 +225,11 @@ impl Monitor {
         self.order("shutdown", Request::Shutdown).await
     }
 
-    pub(crate) async fn order(&self, name: &'static str, request: Request) -> Result<(), MonitorError> {
+    pub(crate) async fn order(
+        &self,
+        name: &'static str,
+        request: Request,
+    ) -> Result<(), MonitorError> {
         match self.ask(name, request, &[], PATIENCE).await? {
             Reply::Done => Ok(()),
             _ => Err(MonitorError::Unexpected { request: name }),
@@ -205,19 +243,37 @@ impl Monitor {
         descriptors: &[BorrowedFd<'_>],
         timeout: Duration,
     ) -> Result<Reply, MonitorError> {
-        let gone = || MonitorError::Gone { peer: "monitor", request: name };
+        let gone = || MonitorError::Gone {
+            peer: "monitor",
+            request: name,
+        };
         let waiting = self.shared.inbox.expect_reply().ok_or_else(gone)?;
-        let prepare = |source| MonitorError::Prepare { step: "encode the message", request: name, source };
-        let message = encode(&ClientFrame { seq: waiting.seq(), request })
-            .map_err(|error| prepare(std::io::Error::other(error)))?;
+        let prepare = |source| MonitorError::Prepare {
+            step: "encode the message",
+            request: name,
+            source,
+        };
+        let message = encode(&ClientFrame {
+            seq: waiting.seq(),
+            request,
+        })
+        .map_err(|error| prepare(std::io::Error::other(error)))?;
         let answered = async {
-            self.shared.socket.send(&message, descriptors).await.map_err(|_| gone())?;
+            self.shared
+                .socket
+                .send(&message, descriptors)
+                .await
+                .map_err(|_| gone())?;
             waiting.reply().await.ok_or_else(gone)
         };
         match tokio::time::timeout(timeout, answered).await {
             Ok(Ok(Reply::Failed(failure))) => Err(MonitorError::Failed { failure }),
             Ok(reply) => reply,
-            Err(_) => Err(MonitorError::Silent { peer: "monitor", request: name, timeout }),
+            Err(_) => Err(MonitorError::Silent {
+                peer: "monitor",
+                request: name,
+                timeout,
+            }),
         }
     }
 }

@@ -38,7 +38,10 @@ pub struct Spawner {
 
 impl std::fmt::Debug for Waiters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiters").field("open", &self.open.len()).field("gone", &self.gone).finish()
+        f.debug_struct("Waiters")
+            .field("open", &self.open.len())
+            .field("gone", &self.gone)
+            .finish()
     }
 }
 
@@ -49,7 +52,10 @@ impl Spawner {
     /// # Errors
     /// The program cannot be run.
     pub fn start(program: &Path, args: &[&OsStr]) -> Result<Self, MonitorError> {
-        let fail = |source| MonitorError::StartSpawner { path: program.into(), source };
+        let fail = |source| MonitorError::StartSpawner {
+            path: program.into(),
+            source,
+        };
         let (ours, theirs) = packet_pair().map_err(fail)?;
         let child = Command::new(program)
             .args(args)
@@ -61,12 +67,20 @@ impl Spawner {
         let socket = Arc::new(PacketSocket::new(ours).map_err(fail)?);
         let waiting = Arc::new(Waiting::default());
         let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&waiting)));
-        Ok(Self { socket, waiting, reader, child: Mutex::new(child) })
+        Ok(Self {
+            socket,
+            waiting,
+            reader,
+            child: Mutex::new(child),
+        })
     }
 
     /// Process id of the spawner.
     pub fn pid(&self) -> u32 {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id()
     }
 
     /// Starts a monitor and connects to it.
@@ -75,7 +89,10 @@ impl Spawner {
     /// There is no monitor then.
     pub async fn spawn_monitor(&self, config: MonitorConfig) -> Result<Connected, MonitorError> {
         const REQUEST: &str = "spawn";
-        let gone = || MonitorError::Gone { peer: "spawner", request: REQUEST };
+        let gone = || MonitorError::Gone {
+            peer: "spawner",
+            request: REQUEST,
+        };
         let path = config.socket.clone();
         let (answer, waiting) = oneshot::channel();
         let seq = {
@@ -88,15 +105,27 @@ impl Spawner {
             waiters.open.insert(seq, answer);
             seq
         };
-        let prepare = |source| MonitorError::Prepare { step: "send the message", request: REQUEST, source };
+        let prepare = |source| MonitorError::Prepare {
+            step: "send the message",
+            request: REQUEST,
+            source,
+        };
         let message = encode(&SpawnerRequest::Spawn { seq, config })
             .map_err(|error| prepare(std::io::Error::other(error)))?;
         self.socket.send(&message, &[]).await.map_err(prepare)?;
         let reply = match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(answered) => answered.map_err(|_| gone())?,
             Err(_) => {
-                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&seq);
-                return Err(MonitorError::Silent { peer: "spawner", request: REQUEST, timeout: PATIENCE });
+                self.waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .open
+                    .remove(&seq);
+                return Err(MonitorError::Silent {
+                    peer: "spawner",
+                    request: REQUEST,
+                    timeout: PATIENCE,
+                });
             }
         };
         match reply {
@@ -119,9 +148,15 @@ impl Drop for Spawner {
 async fn read(socket: Arc<PacketSocket>, waiting: Arc<Waiting>) {
     let mut buffer = Vec::new();
     while let Ok(Some(packet)) = socket.receive(&mut buffer).await {
-        let Ok(reply) = decode::<SpawnerReply>(&buffer[..packet.length]) else { continue };
+        let Ok(reply) = decode::<SpawnerReply>(&buffer[..packet.length]) else {
+            continue;
+        };
         let (SpawnerReply::Spawned { seq, .. } | SpawnerReply::Failed { seq, .. }) = &reply;
-        let waiter = waiting.lock().unwrap_or_else(PoisonError::into_inner).open.remove(seq);
+        let waiter = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open
+            .remove(seq);
         if let Some(waiter) = waiter {
             let _ = waiter.send(reply);
         }

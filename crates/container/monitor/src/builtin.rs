@@ -10,9 +10,18 @@ use crioxide_monitor_protocol::{CreateContainer, RuntimeCommand};
 use crioxide_oci_runtime::{DeleteMode, OciRuntime};
 use crioxide_oci_runtime_builtin as runtime;
 
+/// Longest process document: an environment of a few thousand variables.
+const PROCESS_LIMIT: u64 = 4 << 20;
+
 /// Makes the container; its first process becomes a child of the monitor. The text is for [`parse_report`].
 pub(crate) fn create(request: &CreateContainer, console: Option<&Path>) -> Result<String, String> {
-    let RuntimeCommand::Builtin { root, systemd_cgroup } = &request.runtime else { return Err(wrong_runtime()) };
+    let RuntimeCommand::Builtin {
+        root,
+        systemd_cgroup,
+    } = &request.runtime
+    else {
+        return Err(wrong_runtime());
+    };
     let pid_file = request.bundle.join("pidfile");
     let created = runtime::create(runtime::CreateRequest {
         id: &request.id,
@@ -20,26 +29,73 @@ pub(crate) fn create(request: &CreateContainer, console: Option<&Path>) -> Resul
         root,
         pid_file: Some(&pid_file),
         console_socket: console.map(connect).transpose()?,
-        root_switch: if request.no_pivot { runtime::RootSwitch::Chroot } else { runtime::RootSwitch::Pivot },
-        cgroup_driver: if *systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs },
+        root_switch: if request.no_pivot {
+            runtime::RootSwitch::Chroot
+        } else {
+            runtime::RootSwitch::Pivot
+        },
+        cgroup_driver: if *systemd_cgroup {
+            Driver::Systemd
+        } else {
+            Driver::Cgroupfs
+        },
         preserved_descriptors: 0,
         keyring: runtime::SessionKeyring::New,
         init_parent: runtime::InitParent::Caller,
     })
     .map_err(|error| chain(&error))?;
-    Ok(report(created.pid.as_raw_nonzero().get(), &created.warnings))
+    Ok(report(
+        created.pid.as_raw_nonzero().get(),
+        &created.warnings,
+    ))
+}
+
+/// Runs the process of the document at `process` in a container; it becomes a child of the monitor. The text is for
+/// [`parse_report`].
+pub(crate) fn exec(
+    command: &RuntimeCommand,
+    id: &str,
+    process: &Path,
+    console: Option<&Path>,
+) -> Result<String, String> {
+    let RuntimeCommand::Builtin { root, .. } = command else {
+        return Err(wrong_runtime());
+    };
+    let document =
+        crioxide_files::read_limited(process, PROCESS_LIMIT).map_err(|error| chain(&error))?;
+    let process = serde_json::from_slice(&document)
+        .map_err(|error| format!("the process document is malformed: {error}"))?;
+    let executed = runtime::exec(runtime::ExecRequest {
+        id,
+        root,
+        process: &process,
+        pid_file: None,
+        console_socket: console.map(connect).transpose()?,
+        preserved_descriptors: 0,
+        parent: runtime::InitParent::Caller,
+    })
+    .map_err(|error| chain(&error))?;
+    Ok(report(
+        executed.pid.as_raw_nonzero().get(),
+        &executed.warnings,
+    ))
 }
 
 /// Lets the runtime forget a container whose creation failed.
 pub(crate) fn delete(command: &RuntimeCommand, id: &str) -> Result<String, String> {
-    let RuntimeCommand::Builtin { root, .. } = command else { return Err(wrong_runtime()) };
+    let RuntimeCommand::Builtin { root, .. } = command else {
+        return Err(wrong_runtime());
+    };
     let deleted = runtime::BuiltinRuntime::new(root).delete(id, DeleteMode::Force);
-    deleted.map(|()| String::new()).map_err(|error| chain(&error))
+    deleted
+        .map(|()| String::new())
+        .map_err(|error| chain(&error))
 }
 
 /// Pid and warnings from a report.
 pub(crate) fn parse_report(report: &str) -> Result<(i32, Vec<String>), String> {
-    serde_json::from_str(report).map_err(|error| format!("the built-in runtime's report is malformed: {error}"))
+    serde_json::from_str(report)
+        .map_err(|error| format!("the built-in runtime's report is malformed: {error}"))
 }
 
 fn report(pid: i32, warnings: &[String]) -> String {
@@ -48,9 +104,12 @@ fn report(pid: i32, warnings: &[String]) -> String {
 
 fn connect(path: &Path) -> Result<OwnedFd, String> {
     let connected: io::Result<UnixStream> = UnixStream::connect(path);
-    connected
-        .map(OwnedFd::from)
-        .map_err(|error| format!("cannot connect to the console socket `{}`: {error}", path.display()))
+    connected.map(OwnedFd::from).map_err(|error| {
+        format!(
+            "cannot connect to the console socket `{}`: {error}",
+            path.display()
+        )
+    })
 }
 
 fn wrong_runtime() -> String {
@@ -66,15 +125,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Runs a process in a container of the built-in runtime.
-pub(crate) fn exec(
-    command: &RuntimeCommand,
-    id: &str,
-    _process: &Path,
-    _console: Option<&Path>,
-) -> Result<String, String> {
-    let RuntimeCommand::Builtin { .. } = command else { return Err(wrong_runtime()) };
-    Err(format!("no exec for {id}"))
 }

@@ -102,12 +102,12 @@ impl Monitor {
             &container.id,
             exit.exit_code,
         );
+        container.close(&mut self.watcher);
         let event = Event::Exited {
             id: container.id.clone(),
             exit,
         };
         self.clients.tell(&event, &mut self.watcher);
-        container.close(&mut self.watcher);
         if container.sync_log {
             let _ = container.log.sync();
         }

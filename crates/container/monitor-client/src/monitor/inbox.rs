@@ -56,7 +56,11 @@ impl Inbox {
         state.next += 1;
         let seq = state.next;
         state.replies.insert(seq, sender);
-        Some(Expected { inbox: Arc::clone(self), seq, reply })
+        Some(Expected {
+            inbox: Arc::clone(self),
+            seq,
+            reply,
+        })
     }
 
     /// Where the end of the exec `name` will be told.
@@ -81,10 +85,16 @@ impl Inbox {
 }
 
 /// Reads until the monitor closes or the connection is dropped.
-pub(super) async fn read(socket: Arc<PacketSocket>, inbox: Arc<Inbox>, events: mpsc::Sender<MonitorEvent>) {
+pub(super) async fn read(
+    socket: Arc<PacketSocket>,
+    inbox: Arc<Inbox>,
+    events: mpsc::Sender<MonitorEvent>,
+) {
     let mut buffer = Vec::new();
     while let Ok(Some(packet)) = socket.receive(&mut buffer).await {
-        let Ok(frame) = decode::<ServerFrame>(&buffer[..packet.length]) else { break };
+        let Ok(frame) = decode::<ServerFrame>(&buffer[..packet.length]) else {
+            break;
+        };
         let event = match frame {
             ServerFrame::Reply { seq, reply } => {
                 if let Some(waiter) = inbox.state().replies.remove(&seq) {

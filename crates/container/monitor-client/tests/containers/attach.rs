@@ -4,14 +4,22 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crioxide_monitor_client::StdinMode;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, socket_with,
+};
 use serde_json::json;
 
 use crate::bundle::process;
 use crate::pod::{Pod, Runtime, eventually};
 
 fn connect(path: &Path) -> OwnedFd {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     socket
 }
@@ -30,7 +38,10 @@ fn receive_all(socket: &OwnedFd) -> (String, String) {
             },
         }
     }
-    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    (
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(err).unwrap(),
+    )
 }
 
 pub(crate) async fn clients_see_output_and_type(runtime: Runtime) {
@@ -39,7 +50,12 @@ pub(crate) async fn clients_see_output_and_type(runtime: Runtime) {
     let mut request = pod.request("cat", process(script, false), json!({}));
     request.stdin = StdinMode::Once;
     pod.create(request).await.unwrap();
-    let path = pod.directory.path().join("attach").join(pod.id("cat")).join("attach");
+    let path = pod
+        .directory
+        .path()
+        .join("attach")
+        .join(pod.id("cat"))
+        .join("attach");
     let (typing, watching) = (connect(&path), connect(&path));
     // One that never reads must not delay the others or the container.
     let _sleeping = connect(&path);
@@ -56,7 +72,13 @@ pub(crate) async fn clients_see_output_and_type(runtime: Runtime) {
     }
     rustix::net::shutdown(&*typing, rustix::net::Shutdown::Write).unwrap();
     assert_eq!(pod.exit("cat").await.exit_code, 0);
-    assert_eq!(pod.log_lines("cat").iter().filter(|line| line.starts_with("stderr F done")).count(), 1);
+    assert_eq!(
+        pod.log_lines("cat")
+            .iter()
+            .filter(|line| line.starts_with("stderr F done"))
+            .count(),
+        1
+    );
     let logged: usize = pod
         .log_lines("cat")
         .iter()
@@ -72,7 +94,11 @@ pub(crate) async fn clients_see_output_and_type(runtime: Runtime) {
 
 pub(crate) async fn the_control_fifo_reopens_the_log(runtime: Runtime) {
     let mut pod = Pod::start(&runtime).await;
-    pod.run("fifo", "echo one; while [ ! -e /proc/self/root/dev/go ]; do sleep 0.01; done; echo two").await;
+    pod.run(
+        "fifo",
+        "echo one; while [ ! -e /proc/self/root/dev/go ]; do sleep 0.01; done; echo two",
+    )
+    .await;
     eventually(|| !pod.log_lines("fifo").is_empty()).await;
     let rotated = pod.log("fifo").with_extension("1");
     std::fs::rename(pod.log("fifo"), &rotated).unwrap();
@@ -80,7 +106,10 @@ pub(crate) async fn the_control_fifo_reopens_the_log(runtime: Runtime) {
     std::fs::write(pod.bundle("fifo").join("ctl"), "2 0 0\n").unwrap();
     eventually(|| pod.log("fifo").exists()).await;
     let touch = serde_json::to_vec(&process("echo > /dev/go", false)).unwrap();
-    pod.monitor.exec(&pod.id("fifo"), &touch, Default::default()).await.unwrap();
+    pod.monitor
+        .exec(&pod.id("fifo"), &touch, Default::default())
+        .await
+        .unwrap();
     pod.exit("fifo").await;
     assert_eq!(crate::pod::lines_of(&rotated), ["stdout F one"]);
     assert_eq!(pod.log_lines("fifo"), ["stdout F two"]);

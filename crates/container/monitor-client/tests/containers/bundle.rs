@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 /// Where Debian and others put the static busybox.
-const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/lib/busybox/busybox-static"];
+const BUSYBOX: [&str; 3] = [
+    "/bin/busybox",
+    "/usr/bin/busybox",
+    "/usr/lib/busybox/busybox-static",
+];
 
 pub(crate) fn busybox() -> Option<&'static Path> {
     BUSYBOX.iter().map(Path::new).find(|path| path.exists())
@@ -20,7 +24,9 @@ pub(crate) fn make_root(directory: &Path) -> PathBuf {
         fs::create_dir_all(root.join(inner)).unwrap();
     }
     fs::copy(busybox().unwrap(), root.join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "sleep", "echo", "head", "tr", "stty", "tail", "yes", "seq", "true", "kill"] {
+    for name in [
+        "sh", "cat", "sleep", "echo", "head", "tr", "stty", "tail", "yes", "seq", "true", "kill",
+    ] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     root
@@ -40,7 +46,13 @@ pub(crate) fn process(script: &str, terminal: bool) -> Value {
 }
 
 /// Writes `config.json`.
-pub(crate) fn write_config(bundle: &Path, root: &Path, cgroup: &str, process: Value, resources: Value) {
+pub(crate) fn write_config(
+    bundle: &Path,
+    root: &Path,
+    cgroup: &str,
+    process: Value,
+    resources: Value,
+) {
     let config = json!({
         "ociVersion": "1.0.2",
         "process": process,
@@ -59,5 +71,9 @@ pub(crate) fn write_config(bundle: &Path, root: &Path, cgroup: &str, process: Va
         }
     });
     fs::create_dir_all(bundle).unwrap();
-    fs::write(bundle.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    fs::write(
+        bundle.join("config.json"),
+        serde_json::to_vec(&config).unwrap(),
+    )
+    .unwrap();
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crioxide_monitor_client::{Monitor, MonitorEvent};
-use crioxide_oci_runtime::{KillScope, OciRuntime};
+use crioxide_oci_runtime::KillScope;
 use serde_json::json;
 
 use crate::bundle::process;
@@ -14,8 +14,14 @@ pub(crate) async fn exit_codes_and_records(runtime: Runtime) {
     for (short, script, code) in [("zero", "exit 0", 0), ("three", "exit 3", 3)] {
         pod.run(short, script).await;
         let exit = pod.exit(short).await;
-        assert_eq!((exit.exit_code, exit.signal, exit.oom_killed), (code, None, false));
-        assert_eq!(fs::read_to_string(pod.exit_file(short)).unwrap(), code.to_string());
+        assert_eq!(
+            (exit.exit_code, exit.signal, exit.oom_killed),
+            (code, None, false)
+        );
+        assert_eq!(
+            fs::read_to_string(pod.exit_file(short)).unwrap(),
+            code.to_string()
+        );
         let persistent = pod.bundle(short).join("persistent/exit");
         assert_eq!(fs::read_to_string(persistent).unwrap(), code.to_string());
         assert!(!pod.bundle(short).join("attach").exists());
@@ -23,7 +29,9 @@ pub(crate) async fn exit_codes_and_records(runtime: Runtime) {
     pod.run("killed", "sleep 1000").await;
     let monitor_pid = fs::read_to_string(pod.bundle("killed").join("conmon-pidfile")).unwrap();
     assert_eq!(monitor_pid, pod.monitor.pid().to_string());
-    pod.runtime.kill(&pod.id("killed"), 9, KillScope::Init).unwrap();
+    pod.runtime
+        .kill(&pod.id("killed"), 9, KillScope::Init)
+        .unwrap();
     let exit = pod.exit("killed").await;
     assert_eq!((exit.exit_code, exit.signal), (137, Some(9)));
     // A living container is not forgotten, an ended one is, with its files.
@@ -54,7 +62,11 @@ pub(crate) async fn what_happened_while_nobody_was_connected_is_known(runtime: R
     pod.run("away", "exit 7").await;
     eventually(|| pod.exit_file("away").exists()).await;
     let again = Monitor::connect(pod.monitor.socket()).await.unwrap();
-    let report = again.containers.iter().find(|report| report.id == pod.id("away")).unwrap();
+    let report = again
+        .containers
+        .iter()
+        .find(|report| report.id == pod.id("away"))
+        .unwrap();
     assert_eq!(report.exit.unwrap().exit_code, 7);
     assert!(report.pid > 1);
 }
@@ -63,7 +75,8 @@ pub(crate) async fn twenty_containers_share_one_monitor(runtime: Runtime) {
     let mut pod = Pod::start(&runtime).await;
     let names: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
     for (number, name) in names.iter().enumerate() {
-        pod.run(name, &format!("echo from {number}; exit {number}")).await;
+        pod.run(name, &format!("echo from {number}; exit {number}"))
+            .await;
     }
     let mut left = names.len();
     while left > 0 {
@@ -74,12 +87,19 @@ pub(crate) async fn twenty_containers_share_one_monitor(runtime: Runtime) {
         }
     }
     for (number, name) in names.iter().enumerate() {
-        assert_eq!(fs::read_to_string(pod.exit_file(name)).unwrap(), number.to_string());
+        assert_eq!(
+            fs::read_to_string(pod.exit_file(name)).unwrap(),
+            number.to_string()
+        );
         assert_eq!(pod.log_lines(name), [format!("stdout F from {number}")]);
     }
     assert_eq!(pod.monitor.list().await.unwrap().len(), 20);
     let task = format!("/proc/{}/task", pod.monitor.pid());
-    assert_eq!(fs::read_dir(task).unwrap().count(), 1, "a monitor has one thread");
+    assert_eq!(
+        fs::read_dir(task).unwrap().count(),
+        1,
+        "a monitor has one thread"
+    );
     pod.monitor.shutdown().await.unwrap();
     assert_eq!(pod.events.recv().await, Some(MonitorEvent::Gone));
     eventually(|| !pod.monitor.socket().exists()).await;
@@ -106,7 +126,9 @@ pub(crate) async fn a_background_process_does_not_hold_the_exit_back(runtime: Ru
     // Without a pid namespace of its own the container's second process survives the first and keeps its stdout.
     let request = pod.request("parent", process("sleep 1000 & exit 4", false), json!({}));
     let path = pod.bundle("parent").join("config.json");
-    let text = fs::read_to_string(&path).unwrap().replace(r#"{"type":"pid"},"#, "");
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace(r#"{"type":"pid"},"#, "");
     fs::write(&path, text).unwrap();
     pod.create(request).await.unwrap();
     pod.start_created("parent").await;

@@ -10,17 +10,29 @@ use crate::pod::{Pod, Runtime, eventually, lines_of};
 pub(crate) async fn output_is_logged_by_line_and_stream(runtime: Runtime) {
     let mut pod = Pod::start(&runtime).await;
     // A file opened through /dev/stdout must reach the same pipe.
-    pod.run("talk", "echo out; echo err >&2; echo again > /dev/stdout; echo -n rest").await;
+    pod.run(
+        "talk",
+        "echo out; echo err >&2; echo again > /dev/stdout; echo -n rest",
+    )
+    .await;
     pod.exit("talk").await;
     let lines = pod.log_lines("talk");
-    let stdout: Vec<&String> = lines.iter().filter(|line| line.starts_with("stdout")).collect();
+    let stdout: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("stdout"))
+        .collect();
     assert_eq!(stdout, ["stdout F out", "stdout F again", "stdout P rest"]);
     assert!(lines.contains(&"stderr F err".to_owned()));
 
     // More than a pipe holds, in one line, ending at once.
-    pod.run("big", "head -c 300000 /dev/zero | tr '\\0' 'x'; echo").await;
+    pod.run("big", "head -c 300000 /dev/zero | tr '\\0' 'x'; echo")
+        .await;
     pod.exit("big").await;
-    let joined: String = pod.log_lines("big").iter().map(|line| &line["stdout F ".len()..]).collect();
+    let joined: String = pod
+        .log_lines("big")
+        .iter()
+        .map(|line| &line["stdout F ".len()..])
+        .collect();
     assert_eq!(joined.len(), 300_000);
     assert!(pod.log_lines("big").last().unwrap().starts_with("stdout F"));
 }

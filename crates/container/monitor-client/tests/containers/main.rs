@@ -48,7 +48,8 @@ const TESTS: &[Test] = tests![
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == SPAWNER_ROLE) {
-        let control = crioxide_sys::descriptors::take_inherited(0).expect("the control socket is standard input");
+        let control = crioxide_sys::descriptors::take_inherited(0)
+            .expect("the control socket is standard input");
         std::process::exit(crioxide_monitor::spawner::run(control));
     }
     if args.iter().any(|arg| arg == "--list") {
@@ -68,7 +69,11 @@ fn main() {
             continue;
         }
         for runtime in &runtimes {
-            let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let tokio = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
             println!("test {name} ({}) ...", runtime.name());
             tokio.block_on(test(runtime.clone()));
         }

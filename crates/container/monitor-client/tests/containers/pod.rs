@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crioxide_monitor_client::{
-    Connected, ContainerLog, CreateContainer, Created, ExitReport, Monitor, MonitorConfig, MonitorError, MonitorEvent,
-    RuntimeCommand, Spawner, StdinMode, StdioMode,
+    Connected, ContainerLog, CreateContainer, Created, ExitReport, Monitor, MonitorConfig,
+    MonitorError, MonitorEvent, RuntimeCommand, Spawner, StdinMode, StdioMode,
 };
 use crioxide_oci_runtime::{CgroupDriver, CommandRuntime, DeleteMode, OciRuntime};
 use crioxide_oci_runtime_builtin::BuiltinRuntime;
@@ -29,10 +29,16 @@ impl Runtime {
             println!("skipped: needs a static busybox");
             return found;
         }
-        found.push(Self { path: "built-in".into() });
+        found.push(Self {
+            path: "built-in".into(),
+        });
         for path in ["/usr/bin/runc", "/usr/sbin/runc", "/usr/bin/crun"] {
             let runtime = Self { path: path.into() };
-            if !runtime.path.exists() || found.iter().any(|other: &Self| other.name() == runtime.name()) {
+            if !runtime.path.exists()
+                || found
+                    .iter()
+                    .any(|other: &Self| other.name() == runtime.name())
+            {
                 continue;
             }
             match runtime.try_out() {
@@ -55,9 +61,17 @@ impl Runtime {
     /// How the monitor is to call it.
     pub(crate) fn command(&self, root: PathBuf) -> RuntimeCommand {
         if self.is_builtin() {
-            return RuntimeCommand::Builtin { root, systemd_cgroup: false };
+            return RuntimeCommand::Builtin {
+                root,
+                systemd_cgroup: false,
+            };
         }
-        RuntimeCommand::Command { path: self.path.clone(), root, systemd_cgroup: false, args: Vec::new() }
+        RuntimeCommand::Command {
+            path: self.path.clone(),
+            root,
+            systemd_cgroup: false,
+            args: Vec::new(),
+        }
     }
 
     /// How it is called for everything else.
@@ -65,7 +79,11 @@ impl Runtime {
         if self.is_builtin() {
             return Box::new(BuiltinRuntime::new(root));
         }
-        Box::new(CommandRuntime::new(&self.path, root, CgroupDriver::Cgroupfs))
+        Box::new(CommandRuntime::new(
+            &self.path,
+            root,
+            CgroupDriver::Cgroupfs,
+        ))
     }
 
     /// Runs `true` by the runtime alone.
@@ -74,7 +92,13 @@ impl Runtime {
         let root = bundle::make_root(directory.path());
         let id = format!("crioxide-try-{}", std::process::id());
         let cgroup = format!("/{id}");
-        bundle::write_config(directory.path(), &root, &cgroup, bundle::process("true", false), json!({}));
+        bundle::write_config(
+            directory.path(),
+            &root,
+            &cgroup,
+            bundle::process("true", false),
+            json!({}),
+        );
         let output = std::process::Command::new(&self.path)
             .arg("--root")
             .arg(directory.path().join("state"))
@@ -121,8 +145,16 @@ impl Pod {
             fs::create_dir(directory.path().join(inner)).unwrap();
         }
         let socket = directory.path().join("pod/monitor.sock");
-        let config = MonitorConfig { pod: name.clone(), socket, cgroup: None };
-        let Connected { monitor, containers, events } = spawner.spawn_monitor(config).await.unwrap();
+        let config = MonitorConfig {
+            pod: name.clone(),
+            socket,
+            cgroup: None,
+        };
+        let Connected {
+            monitor,
+            containers,
+            events,
+        } = spawner.spawn_monitor(config).await.unwrap();
         assert!(containers.is_empty());
         let root = bundle::make_root(directory.path());
         let handle = runtime.handle(directory.path().join("state"));
@@ -167,9 +199,17 @@ impl Pod {
             id: self.id(short),
             bundle,
             runtime: self.kind.command(self.directory.path().join("state")),
-            stdio: if terminal { StdioMode::Terminal } else { StdioMode::Pipes },
+            stdio: if terminal {
+                StdioMode::Terminal
+            } else {
+                StdioMode::Pipes
+            },
             stdin: StdinMode::Closed,
-            log: ContainerLog { path: self.log(short), size_max: None, sync: false },
+            log: ContainerLog {
+                path: self.log(short),
+                size_max: None,
+                sync: false,
+            },
             exit_dir: self.directory.path().join("exits"),
             persist_dir,
             attach_socket_dir: self.directory.path().join("attach"),
@@ -193,7 +233,10 @@ impl Pod {
 
     pub(crate) async fn start_created(&self, short: &str) {
         let (runtime, id) = (std::sync::Arc::clone(&self.runtime), self.id(short));
-        tokio::task::spawn_blocking(move || runtime.start(&id)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || runtime.start(&id))
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     /// Waits for the end of this container; events of others are dropped.
@@ -216,7 +259,9 @@ impl Pod {
 
 pub(crate) fn lines_of(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().map(|line| line.split_once(' ').map_or("", |(_, rest)| rest).to_owned()).collect()
+    text.lines()
+        .map(|line| line.split_once(' ').map_or("", |(_, rest)| rest).to_owned())
+        .collect()
 }
 
 /// Waits until `condition` holds; a condition that never does is ended by the test runner's own limit.
@@ -233,12 +278,17 @@ impl Drop for Pod {
         }
         if let Some(pid) = rustix::process::Pid::from_raw(self.monitor.pid()) {
             // One that was killed by its test and reaped may have given its number to nobody yet; the name is checked.
-            let name = fs::read_to_string(format!("/proc/{}/comm", self.monitor.pid())).unwrap_or_default();
+            let name = fs::read_to_string(format!("/proc/{}/comm", self.monitor.pid()))
+                .unwrap_or_default();
             if name.trim() == "crioxide-mon" {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let _ = fs::remove_dir(hierarchy.path().join(&self.name));
         }
         let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.name));
