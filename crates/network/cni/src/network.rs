@@ -285,11 +285,18 @@ impl Cni {
     }
 
     fn own_portmap(&self, list: &NetworkList, pod: &PodNetwork) -> OwnPortmap {
-        let mapped_by_list = list
-            .plugins
-            .iter()
-            .any(|plugin| plugin.has_capability("portMappings"));
-        if self.host_ports == HostPorts::Left || mapped_by_list || pod.port_mappings.is_empty() {
+        if pod.port_mappings.is_empty() {
+            OwnPortmap::No
+        } else {
+            self.portmap_behind(list)
+        }
+    }
+
+    /// Whether host ports on this network are up to the built-in plugin.
+    fn portmap_behind(&self, list: &NetworkList) -> OwnPortmap {
+        let mut plugins = list.plugins.iter();
+        let mapped_by_list = plugins.any(|plugin| plugin.has_capability("portMappings"));
+        if self.host_ports == HostPorts::Left || mapped_by_list {
             OwnPortmap::No
         } else {
             OwnPortmap::Append

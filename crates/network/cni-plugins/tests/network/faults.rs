@@ -375,3 +375,71 @@ fn unsupported_keys_are_refused() {
         assert!(host.reserved("net").is_empty());
     }
 }
+
+#[test]
+fn status_and_gc_of_version_1_1_0() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.plugin(
+        "new",
+        r#"dir="$(dirname "$0")/.."
+case "$CNI_COMMAND" in
+STATUS) [ -e "$dir/ready" ] || { echo '{"cniVersion":"1.1.0","code":50,"msg":"no controller"}'; exit 1; } ;;
+GC) cat > "$dir/gc" ;;
+ADD) echo '{"cniVersion":"1.1.0","ips":[{"address":"10.0.0.9/24"}]}' ;;
+esac"#,
+    );
+    host.configure("10.conflist", "1.1.0", "net", r#"[{"type":"new"}]"#);
+    let cni = host.cni();
+    let reason = cni.status().unwrap_err().reason;
+    assert!(
+        reason.contains("no controller") && reason.contains("`net`"),
+        "{reason}"
+    );
+    fs::write(host.path("ready"), "").unwrap();
+    cni.status().unwrap();
+    let pod = Pod::new("aa");
+    host.namespace.run(|| {
+        cni.add(&pod.network).unwrap();
+        let report = cni.gc(&|_| true).unwrap();
+        assert!(
+            report.removed.is_empty() && report.failures.is_empty(),
+            "{report:?}"
+        );
+    });
+    let told = fs::read_to_string(host.path("gc")).unwrap();
+    let valid = r#""cni.dev/valid-attachments":[{"containerID":"aa","ifname":"eth0"}]"#;
+    assert!(told.contains(valid), "{told}");
+}
+
+/// A port whose pod vanished with its record is free again after GC.
+#[test]
+fn gc_frees_host_ports_nobody_remembers() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let bridge = host.bridge("br0", r#"[[{"subnet":"10.9.0.0/24"}]]"#, "");
+    host.configure("10.conflist", "1.0.0", "net", &format!("[{bridge}]"));
+    let cni = host.cni();
+    let ports = vec![crioxide_cni::PortMapping {
+        host_port: 8080,
+        container_port: 80,
+        protocol: crioxide_cni::Protocol::Tcp,
+        host_ip: String::new(),
+    }];
+    let (mut lost, mut next) = (Pod::new("aa"), Pod::new("bb"));
+    lost.network.port_mappings.clone_from(&ports);
+    next.network.port_mappings = ports;
+    host.namespace.run(|| {
+        cni.add(&lost.network).unwrap();
+        fs::remove_dir_all(host.path("cache/results")).unwrap();
+        cni.add(&next.network).unwrap_err();
+        let report = cni.gc(&|_| true).unwrap();
+        assert!(report.failures.is_empty(), "{report:?}");
+        assert!(host.reserved("net").is_empty());
+        cni.add(&next.network).unwrap();
+    });
+}

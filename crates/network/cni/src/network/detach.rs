@@ -77,9 +77,12 @@ impl Cni {
             let list = &network.list;
             if !list.disable_gc {
                 let valid = self.valid_attachments(&list.name)?;
-                if let Ok(chain) =
-                    Chain::new(list, &network.plugins, &Choice::Preferred, OwnPortmap::No)
-                {
+                if let Ok(chain) = Chain::new(
+                    list,
+                    &network.plugins,
+                    &Choice::Preferred,
+                    self.portmap_behind(list),
+                ) {
                     let nobody = Attachment::nobody(&list.name);
                     let failures = chain.gc(&self.run(&nobody, None, self.timeouts.check), &valid);
                     report
