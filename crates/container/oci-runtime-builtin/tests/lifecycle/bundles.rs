@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crioxide_cgroups::Driver;
 use crioxide_oci_runtime::{DeleteMode, OciRuntime};
 use crioxide_oci_runtime_builtin::{
-    BuiltinRuntime, CreateRequest, InitParent, RootSwitch, SessionKeyring, create,
+    BuiltinRuntime, CreateRequest, ExecRequest, InitParent, RootSwitch, SessionKeyring, create,
+    exec,
 };
 use crioxide_sys::descriptors::place_at;
 use crioxide_sys::fork::{Fork, exit_now, fork};
@@ -269,4 +270,45 @@ fn default_config(id: &str, script: &str) -> Value {
             "readonlyPaths": ["/proc/sys"],
         },
     })
+}
+
+/// Runs a process in a container and collects its output and ending.
+pub(crate) fn exec_in(container: &TestContainer, process: Value) -> Result<Outcome, String> {
+    let process: oci_spec::runtime::Process = serde_json::from_value(process).unwrap();
+    let (output, output_end) = pipe();
+    let (answer, answer_end) = pipe();
+    let root = container.state_root();
+    match fork().unwrap() {
+        Fork::Child => {
+            place_at(&File::open("/dev/null").unwrap(), 0).unwrap();
+            place_at(&output_end, 1).unwrap();
+            place_at(&output_end, 2).unwrap();
+            let text = match exec(ExecRequest {
+                id: &container.id,
+                root: &root,
+                process: &process,
+                pid_file: None,
+                console_socket: None,
+                preserved_descriptors: 0,
+                parent: InitParent::Caller,
+            }) {
+                Ok(executed) => executed.pid.as_raw_nonzero().to_string(),
+                Err(error) => format!("failed: {}", chain(&error)),
+            };
+            let _ = rustix::io::write(&answer_end, text.as_bytes());
+            exit_now(0)
+        }
+        Fork::Parent(child) => {
+            drop((output_end, answer_end));
+            let mut text = String::new();
+            File::from(answer).read_to_string(&mut text).unwrap();
+            assert_eq!(wait_for(child).unwrap(), Ending::Exited(0));
+            let pid = text.parse().map_err(|_| text)?;
+            Ok(Waiting {
+                pid: Pid::from_raw(pid).unwrap(),
+                output: output.into(),
+            }
+            .finish())
+        }
+    }
 }

@@ -2,3 +2,7 @@
 
 mod basics;
 mod bundles;
+mod errors;
+mod execs;
+mod hostile_images;
+mod isolation;
