@@ -277,7 +277,7 @@ impl TestNode {
         Ok(())
     }
 
-    /// Removes every pod, stops the daemon and fails if anything of this node is still on the host.
+    /// Removes every pod and image, stops the daemon and fails if anything of this node is still on the host.
     ///
     /// # Errors
     /// When a call fails or something is left; the message lists it.
@@ -285,6 +285,12 @@ impl TestNode {
         self.remove_pods().await?;
         let pods = self.client.list_pods().await?;
         ensure!(pods.is_empty(), "pods left after removing all: {pods:?}");
+        for image in self.client.list_images().await? {
+            self.client
+                .remove_image(&image.id)
+                .await
+                .with_context(|| format!("RemoveImage of {}", image.id))?;
+        }
         self.nothing_left(&self.before).await?;
         self.stop().await
     }

@@ -159,3 +159,31 @@ fn free_address() -> Result<SocketAddrV4> {
     let port = listener.local_addr().context("find a free port")?.port();
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{TestRegistry, http_client};
+    use crate::image::{Compression, Format, ImageBuilder, Layer, index};
+    use crate::requirements;
+
+    #[tokio::test]
+    async fn keeps_what_was_pushed() -> anyhow::Result<()> {
+        crate::skip_unless!(requirements::program("docker-registry"));
+        let registry = TestRegistry::start().await?;
+        let layer = Layer::new().file("a", b"content", 0o644);
+        let image = ImageBuilder::new(Format::Schema2)
+            .layer(layer, Compression::Gzip)
+            .build()?;
+        registry.push("some/name", "tag", &image).await?;
+        let list = index(Format::Schema2, std::slice::from_ref(&image))?;
+        registry.push_manifest("some/name", "list", &list).await?;
+        let url = format!("http://{}/v2/some/name/manifests/list", registry.host());
+        let answer = http_client()?
+            .get(url)
+            .header("Accept", &list.media_type)
+            .send()
+            .await?;
+        anyhow::ensure!(answer.bytes().await? == list.bytes);
+        Ok(())
+    }
+}

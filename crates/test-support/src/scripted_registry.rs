@@ -241,6 +241,37 @@ mod tests {
     use crate::registry::http_client;
 
     #[tokio::test]
+    async fn other_clients_read_it() -> anyhow::Result<()> {
+        crate::skip_unless!(crate::requirements::program("skopeo"));
+        for format in [Format::Oci, Format::Schema2] {
+            let layer = Layer::new().file("a", b"content", 0o644);
+            let image = ImageBuilder::new(format)
+                .layer(layer, Compression::Gzip)
+                .build()?;
+            let registry = ScriptedRegistry::start().await?;
+            let name = registry.add("some/name", "tag", &image);
+            let folder = tempfile::tempdir()?;
+            let copied = tokio::process::Command::new("skopeo")
+                .args(["copy", "--insecure-policy", "--src-tls-verify=false"])
+                .arg(format!("docker://{name}"))
+                .arg(format!("dir:{}", folder.path().display()))
+                .output()
+                .await?;
+            anyhow::ensure!(
+                copied.status.success(),
+                "{}",
+                String::from_utf8_lossy(&copied.stderr)
+            );
+            let manifest = std::fs::read(folder.path().join("manifest.json"))?;
+            anyhow::ensure!(
+                manifest == image.manifest.bytes,
+                "{format:?}: another manifest"
+            );
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn serves_and_fails_as_told() {
         let layer = Layer::new().file("a", b"content", 0o644);
         let builder = ImageBuilder::new(Format::Oci).layer(layer, Compression::Plain);

@@ -6,8 +6,8 @@ use super::Scope;
 
 /// Folders of the base whose whole content belongs to living pods.
 const VOLATILE: &[&str] = &["run", "ns", "exits", "attach", "oci", "ipam"];
-/// Folders of the graph root with one entry per layer or container.
-const PER_CONTAINER: &[&str] = &["overlay", "overlay-containers"];
+/// Folders of the graph root with an entry, named by its id, per layer, container or image.
+const BY_ID: &[&str] = &["overlay", "overlay-containers", "overlay-images"];
 /// Where CNI results are cached, for every node of the host.
 const CNI_CACHE: &str = "/var/lib/cni/results";
 
@@ -17,9 +17,11 @@ pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     for folder in VOLATILE {
         below(&place.base().join(folder), &mut found);
     }
-    for folder in PER_CONTAINER {
-        children(&place.root().join(folder), &mut found);
+    let mut stored = Vec::new();
+    for folder in BY_ID {
+        children(&place.root().join(folder), &mut stored);
     }
+    found.extend(stored.into_iter().filter(|path| is_id(path)));
     let network = place.network();
     let mut cached = Vec::new();
     children(Path::new(CNI_CACHE), &mut cached);
@@ -56,7 +58,12 @@ fn stays(path: &Path) -> bool {
         || name.ends_with(".json")
         || name.starts_with("last_reserved_ip")
         || name == "version"
-        || path.is_dir() && !path.to_string_lossy().contains("overlay")
+        || path.is_dir() && !is_id(path)
+}
+
+fn is_id(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn children(folder: &Path, found: &mut Vec<PathBuf>) {
