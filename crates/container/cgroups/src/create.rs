@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use crate::group::levels;
 use crate::{
-    ApplyLimitsError, Cgroup, CgroupLayout, CgroupPath, RemoveCgroupError, SystemdError, files,
+    ApplyLimitsError, Cgroup, CgroupLayout, CgroupPath, SystemdError, files,
     systemd,
 };
 
@@ -46,7 +46,7 @@ pub enum CreateCgroupError {
         /// The cgroup.
         path: CgroupPath,
         /// Why.
-        source: SystemdError,
+        source: Box<SystemdError>,
     },
     /// A limit could not be set.
     #[error("cannot set the limits of the new cgroup `{path}`")]
@@ -63,14 +63,6 @@ pub enum CreateCgroupError {
         path: CgroupPath,
         /// How many processes.
         members: usize,
-    },
-    /// Leftovers of an earlier owner could not be cleared.
-    #[error("cannot clear the leftover cgroup `{path}`")]
-    Leftover {
-        /// The cgroup.
-        path: CgroupPath,
-        /// Why.
-        source: RemoveCgroupError,
     },
 }
 
@@ -111,12 +103,10 @@ impl Cgroup {
         resources: Option<&LinuxResources>,
         member: Option<Pid>,
     ) -> Result<Vec<CgroupWarning>, CreateCgroupError> {
-        systemd::start_unit(&self.path, resources, self.layout, member).map_err(|source| {
-            CreateCgroupError::Systemd {
+        systemd::start_unit(&self.path, resources, self.layout, member).map_err(|error| CreateCgroupError::Systemd {
                 path: self.path.clone(),
-                source,
-            }
-        })?;
+                source: Box::new(error),
+            })?;
         let mut warnings = self.make_directories()?;
         if let Some(resources) = resources {
             let applied =

@@ -18,10 +18,10 @@ pub struct RemoveCgroupError {
     /// Directories still there, each with the reason.
     pub directories: Vec<(PathBuf, io::Error)>,
     /// The unit systemd did not stop.
-    pub unit: Option<SystemdError>,
+    pub unit: Option<Box<SystemdError>>,
 }
 
-fn describe(directories: &[(PathBuf, io::Error)], unit: &Option<SystemdError>) -> String {
+fn describe(directories: &[(PathBuf, io::Error)], unit: &Option<Box<SystemdError>>) -> String {
     let mut parts: Vec<String> = directories
         .iter()
         .map(|(path, error)| format!("`{}`: {error}", path.display()))
@@ -60,7 +60,7 @@ impl Cgroup {
                 break;
             }
         }
-        let unit = systemd::stop_unit(&self.path).err();
+        let unit = systemd::stop_unit(&self.path).map_err(Box::new).err();
         if failed.is_empty() && unit.is_none() {
             return Ok(());
         }
