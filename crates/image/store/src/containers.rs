@@ -5,6 +5,7 @@ mod error;
 pub use error::ContainerError;
 
 use crate::driver::{LayerUse, RootMode};
+use crate::layers::Trash;
 use crate::record::{ContainerRecord, IdRange, LayerRecord, UnknownFields};
 use crate::store::{STABLE, VOLATILE};
 use crate::{LayerId, Store, Volatility, time};
@@ -105,7 +106,7 @@ impl Store {
             layers.save()?;
             let trash = self.discard_layer(&layer_id)?;
             drop((containers, layers));
-            drop(trash);
+            self.remove_later(trash);
             return Err(error.into());
         }
         let record = containers.table().get(&id).cloned();
@@ -163,28 +164,33 @@ impl Store {
         };
         containers.save()?;
         drop(containers);
-        let trash = match layers.remove(&record.layer) {
+        let mut trash = match layers.remove(&record.layer) {
             Some(layer) => {
                 layers.save()?;
-                self.discard_layer(&LayerId::parse(&layer.id)?)
+                self.discard_layer(&LayerId::parse(&layer.id)?)?
             }
-            None => Ok(Default::default()),
+            None => Trash::default(),
         };
         drop(layers);
-        for directory in [
-            self.layout.containers().join(&record.id),
-            self.layout.run_containers().join(&record.id),
+        let away = self.file_staging.reserve()?;
+        let directory = self.layout.containers().join(file_name(&record.id)?);
+        let moved = std::fs::rename(directory, away.path());
+        trash.add(away);
+        self.remove_later(trash);
+        let removed = std::fs::remove_dir_all(self.layout.run_containers().join(&record.id));
+        for (result, root) in [
+            (moved, self.layout.containers()),
+            (removed, self.layout.run_containers()),
         ] {
-            match std::fs::remove_dir_all(&directory) {
+            match result {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 other => other.map_err(|source| ContainerError::Directory {
                     action: "remove",
-                    path: directory,
+                    path: root.join(&record.id),
                     source,
                 })?,
             }
         }
-        drop(trash?);
         Ok(())
     }
 

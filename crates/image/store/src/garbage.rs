@@ -60,7 +60,7 @@ impl Store {
             let known = |id: &str| layers.table().get(id).is_some();
             remove_unknown(&self.layout.layers(), known, &mut collected)?;
         }
-        drop(trash);
+        self.remove_later(trash);
         {
             let images = self.images.write()?;
             remove_unknown(

@@ -1,6 +1,6 @@
 //! The containers/storage layout: images, layers and containers on disk, shared with podman, buildah, skopeo and CRI-O.
 //!
-//! Everything is a set of JSON records behind file locks ([`records`]), content kept by a [`driver`], and operations of
+//! Everything is a set of JSON records behind file locks ((`records`)), content kept by a driver, and operations of
 //! [`Store`] that keep the two in step. The order on disk makes every operation crash-only: new content is made in a
 //! staging directory and renamed in before its record is written; a record is dropped before its content is moved away.
 //! What a crash leaves is content without a record, which opening the store or [`Store::garbage_collect`] removes.
@@ -21,6 +21,7 @@ mod layers;
 mod layout;
 mod mounts;
 mod options;
+mod reaper;
 mod record;
 mod records;
 mod staging;

@@ -4,6 +4,7 @@ use crate::driver::overlay::Overlay;
 use crate::driver::{Driver, DriverError, LayerUse};
 use crate::layout::Layout;
 use crate::options::{DriverOptionError, OverlayOptions};
+use crate::reaper::Reaper;
 use crate::record::{ContainerRecord, ImageRecord, LayerRecord, MountRecord};
 use crate::records::{RecordFile, Records, RecordsError};
 use crate::staging::{StagingArea, StagingError};
@@ -28,6 +29,7 @@ pub struct Store {
     pub(crate) foreign: Vec<ForeignStore>,
     container_staging: StagingArea,
     image_staging: Option<StagingArea>,
+    pub(crate) reaper: Reaper,
     /// For files beside the records, which may be on another mount than the layers.
     pub(crate) file_staging: StagingArea,
 }
@@ -137,6 +139,7 @@ impl Store {
                 .collect(),
             container_staging: StagingArea::new(driver.staging_home(LayerUse::Container)),
             image_staging,
+            reaper: Reaper::default(),
             file_staging: StagingArea::new(layout.layers().join("tmp")),
             driver,
             layout,

@@ -1,9 +1,10 @@
 //! Deleting images, and the layers that nothing else needs.
 
 use super::ImageError;
-use crate::Store;
 use crate::layers::Trash;
-use crate::staging::{StagingError, move_file};
+use crate::staging::{Staged, remove_tree};
+use crate::{LayerError, Store};
+use std::path::Path;
 
 impl Store {
     /// Deletes the image with exactly that id and those of its layers that nothing else uses.
@@ -38,17 +39,18 @@ impl Store {
         drop(layers);
         // The record is gone, so nobody looks into the directory any more.
         let directory = self.layout.images().join(&image.id);
-        let away = self
-            .staging(crate::driver::LayerUse::Image)
-            .reserve()
-            .map_err(crate::LayerError::from)?;
-        match move_file(&directory, away.path()) {
-            Err(StagingError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.map_err(crate::LayerError::from)?,
-        }
-        drop(away);
-        drop(trash);
+        let away = self.file_staging.reserve().map_err(LayerError::from)?;
+        move_or_remove(&directory, &away)?;
+        trash.add(away);
+        self.remove_later(trash);
         Ok(())
+    }
+}
+
+/// The image store may be on another file system, to which nothing can be renamed.
+fn move_or_remove(directory: &Path, away: &Staged) -> Result<(), LayerError> {
+    match std::fs::rename(directory, away.path()) {
+        Ok(()) => Ok(()),
+        Err(_) => Ok(remove_tree(directory)?),
     }
 }

@@ -8,9 +8,9 @@ use crate::staging::{Staged, StagingError, move_file, remove_tree};
 use crate::{LayerId, Store};
 use std::io::ErrorKind;
 
-/// Content without a record, removed when dropped. Drop it after the locks.
+/// Content without a record, on its way to the reaper. Dropping it removes it at once.
 #[derive(Debug, Default)]
-#[must_use = "dropping it removes the content, which should not happen under a lock"]
+#[must_use = "dropping it removes the content at once, perhaps under a lock"]
 pub(crate) struct Trash(Vec<Staged>);
 
 impl Store {
@@ -30,9 +30,10 @@ impl Store {
         }
         layers.remove(id.as_str());
         layers.save()?;
-        let trash = self.discard_layer(id);
+        let trash = self.discard_layer(id)?;
         drop(layers);
-        trash.map(drop)
+        self.remove_later(trash);
+        Ok(())
     }
 
     /// Deletes `top` and the layers below it, as far down as nothing else uses them.
@@ -85,6 +86,11 @@ impl Store {
         Ok(trash)
     }
 
+    /// Removes the content without making the caller wait.
+    pub(crate) fn remove_later(&self, trash: Trash) {
+        self.reaper.remove(trash.0);
+    }
+
     /// Removes layers that were being made or deleted when their process ended.
     pub(crate) fn delete_incomplete_layers(&self) -> Result<(), LayerError> {
         if !self
@@ -110,12 +116,16 @@ impl Store {
             trash.absorb(self.discard_layer(&LayerId::parse(&layer.id)?)?);
         }
         drop(layers);
-        drop(trash);
+        self.remove_later(trash);
         Ok(())
     }
 }
 
 impl Trash {
+    pub(crate) fn add(&mut self, staged: Staged) {
+        self.0.push(staged);
+    }
+
     pub(crate) fn absorb(&mut self, mut other: Trash) {
         self.0.append(&mut other.0);
     }

@@ -67,8 +67,7 @@ impl<R: Record> Table<R> {
         self.repaired = false;
     }
 
-    /// Adds the records of a file. Of records with one id the first stays; a name stays with the first record that has it
-    /// in a later file, and moves to the later record within the rules of the original: it is taken from the earlier one.
+    /// Adds the records of a file. Of records with one id the first stays; of records with one name the last has it.
     pub(super) fn load(&mut self, bytes: &[u8], file: usize) -> Result<(), serde_json::Error> {
         let raw: Vec<&RawValue> = serde_json::from_slice::<Option<_>>(bytes)?.unwrap_or_default();
         for text in raw {

@@ -93,7 +93,7 @@ impl Pax {
                     );
                 }
             }
-            b"GNU.sparse.offset" if self.sparse.map.len() % 2 == 0 => {
+            b"GNU.sparse.offset" if self.sparse.map.len().is_multiple_of(2) => {
                 self.sparse.map.push(number()?)
             }
             b"GNU.sparse.numbytes" if self.sparse.map.len() % 2 == 1 => {

@@ -48,14 +48,17 @@ fn podman_lists_inspects_and_runs_our_image() {
         )
         .unwrap();
     assert_eq!(stdout(found).trim(), id);
+    // Where limits cannot be raised, podman's own defaults are too high.
     let run = [
+        "--runtime=runc",
         "--cgroup-manager=cgroupfs",
         "--events-backend=none",
         "run",
         "--rm",
         "--network=none",
-        "--cgroups=disabled",
-        "--ulimit=host",
+        "--cgroup-parent=/",
+        "--ulimit=nofile=1000:1000",
+        "--ulimit=nproc=1000:1000",
     ];
     let command = [
         &run[..],
