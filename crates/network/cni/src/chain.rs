@@ -19,6 +19,8 @@ pub(crate) struct Chain<'a> {
     list: &'a NetworkList,
     links: Vec<Link>,
     plugins: &'a Plugins,
+    /// What built-in plugins delegate to: no program is started where none is needed.
+    delegates: Plugins,
 }
 
 struct Link {
@@ -86,6 +88,7 @@ impl<'a> Chain<'a> {
             list,
             links,
             plugins,
+            delegates: plugins.preferring_builtin(),
         })
     }
 
@@ -107,7 +110,7 @@ impl<'a> Chain<'a> {
             let value = link
                 .found
                 .plugin
-                .add(&self.call(run, &link.object, previous.as_ref()))?;
+                .add(&self.call(run, link, previous.as_ref()))?;
             previous = Some(value);
         }
         let value = previous.unwrap_or_else(|| json!({}));
@@ -123,29 +126,20 @@ impl<'a> Chain<'a> {
         let result = result.filter(|_| self.list.version >= SpecVersion::V0_4_0);
         let calls = self.links.iter().rev();
         calls
-            .filter_map(|link| {
-                link.found
-                    .plugin
-                    .del(&self.call(run, &link.object, result))
-                    .err()
-            })
+            .filter_map(|link| link.found.plugin.del(&self.call(run, link, result)).err())
             .collect()
     }
 
     pub(crate) fn check(&self, run: &Run<'_>, result: Option<&Value>) -> Result<(), PluginError> {
-        self.links.iter().try_for_each(|link| {
-            link.found
-                .plugin
-                .check(&self.call(run, &link.object, result))
-        })
+        self.links
+            .iter()
+            .try_for_each(|link| link.found.plugin.check(&self.call(run, link, result)))
     }
 
     pub(crate) fn status(&self, run: &Run<'_>) -> Result<(), PluginError> {
-        self.links.iter().try_for_each(|link| {
-            link.found
-                .plugin
-                .status(&self.call(run, &link.object, None))
-        })
+        self.links
+            .iter()
+            .try_for_each(|link| link.found.plugin.status(&self.call(run, link, None)))
     }
 
     /// Runs GC of every plugin. Programs get it only when their version knows it.
@@ -155,7 +149,7 @@ impl<'a> Chain<'a> {
             if link.found.origin == Origin::Program && self.list.version < SpecVersion::V1_1_0 {
                 continue;
             }
-            let mut call = self.call(run, &link.object, None);
+            let mut call = self.call(run, link, None);
             call.config
                 .insert("cni.dev/valid-attachments".to_owned(), valid.clone());
             // Plugins written against the specification's draft look here.
@@ -166,16 +160,11 @@ impl<'a> Chain<'a> {
         failures
     }
 
-    fn call<'b>(
-        &'b self,
-        run: &Run<'b>,
-        object: &Map<String, Value>,
-        previous: Option<&Value>,
-    ) -> Call<'b> {
-        let mut config = object.clone();
+    fn call<'b>(&'b self, run: &Run<'b>, link: &Link, previous: Option<&Value>) -> Call<'b> {
+        let mut config = link.object.clone();
         config.insert("name".to_owned(), json!(self.list.name));
         config.insert("cniVersion".to_owned(), json!(self.list.version.as_str()));
-        if let Some(runtime) = runtime_config(object, &run.attachment.capability_args) {
+        if let Some(runtime) = runtime_config(&link.object, &run.attachment.capability_args) {
             config.insert("runtimeConfig".to_owned(), runtime);
         }
         if let Some(previous) = previous {
@@ -189,7 +178,10 @@ impl<'a> Chain<'a> {
             config,
             version: self.list.version,
             deadline: run.deadline,
-            plugins: self.plugins,
+            plugins: match link.found.origin {
+                Origin::Builtin => &self.delegates,
+                Origin::Program => self.plugins,
+            },
             history: run.history,
             fate: run.fate,
         }
