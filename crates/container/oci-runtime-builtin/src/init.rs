@@ -114,6 +114,8 @@ fn prepare_and_execute(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<Neve
     }
     set_names(&plan)?;
     let console = make_root(&mut plan, sync)?;
+    // Its directories are in place; no descriptor but those needed to the end stays open from here on.
+    plan.cgroup_view = CgroupView::None;
     if let Some(console) = console {
         console.take_as_stdio()?;
     }

@@ -62,7 +62,8 @@ impl TestContainer {
         for part in ["bin", "dev", "etc", "proc", "sys", "tmp", "data"] {
             fs::create_dir_all(rootfs.join(part)).unwrap();
         }
-        fs::copy(BUSYBOX, rootfs.join("bin/busybox")).unwrap();
+        // A link, since a copy's descriptor would reach children that other tests fork meanwhile: the program would be busy.
+        fs::hard_link(BUSYBOX, rootfs.join("bin/busybox")).unwrap();
         for name in [
             "sh", "cat", "id", "ls", "sleep", "mount", "touch", "stat", "grep", "echo", "test",
             "readlink", "hostname", "tty", "kill", "chown", "ulimit", "head", "true", "mknod",
@@ -290,7 +291,8 @@ pub(crate) fn exec_in(container: &TestContainer, process: Value) -> Result<Outco
                 pid_file: None,
                 console_socket: None,
                 preserved_descriptors: 0,
-                parent: InitParent::Caller,
+                // It reaps what fails, and leaves what runs to the test, its subreaper.
+                parent: InitParent::Creator,
             }) {
                 Ok(executed) => executed.pid.as_raw_nonzero().to_string(),
                 Err(error) => format!("failed: {}", chain(&error)),
