@@ -244,27 +244,21 @@ impl Driver for Overlay {
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
         for home in self.own_homes() {
             let layer = home.join(id);
-            if let Ok(name) = fs::read_to_string(layer.join("link")) {
-                match fs::remove_file(home.join(LINKS).join(&name)) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
-                        return Err(DriverError::io(
-                            "remove the link",
-                            home.join(LINKS).join(name),
-                            error,
-                        ));
-                    }
-                    _ => {}
-                }
+            if let Ok(name) = fs::read_to_string(layer.join("link"))
+                && link::is_link(&name)
+            {
+                let link = home.join(LINKS).join(name);
+                accept_missing(fs::remove_file(&link))
+                    .map_err(|error| DriverError::io("remove the link", link, error))?;
             }
-            match fs::rename(&layer, trash) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                // The image store may be on another file system than the trash.
+            let moved = match fs::rename(&layer, trash) {
+                // The image store is on another mount than the trash.
                 Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                     fs::remove_dir_all(&layer)
-                        .map_err(|error| DriverError::io("remove", &layer, error))?;
                 }
-                other => other.map_err(|error| DriverError::io("move away", &layer, error))?,
-            }
+                other => other,
+            };
+            accept_missing(moved).map_err(|error| DriverError::io("move away", layer, error))?;
         }
         Ok(())
     }
@@ -423,6 +417,13 @@ fn make_dir_all(path: &Path, mode: u32) -> Result<(), DriverError> {
     make_dir(path, mode).or_else(ignore_existing)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(|error| DriverError::io("set the mode of", path, error))
+}
+
+fn accept_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn ignore_existing(error: DriverError) -> Result<(), DriverError> {

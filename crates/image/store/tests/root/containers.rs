@@ -23,11 +23,19 @@ fn try_container(
     parent: Option<&str>,
     volatility: Volatility,
 ) -> Result<Arc<ContainerRecord>, crioxide_store::ContainerError> {
+    let parent = parent.map(|parent| LayerId::parse(parent).unwrap());
+    let images = parent
+        .as_ref()
+        .map(|parent| store.images_using_layer(parent).unwrap());
+    let image = images
+        .unwrap_or_default()
+        .first()
+        .map(|image| image.id.clone());
     store.create_container(NewContainer {
         id: ContainerId::generate(),
         names: vec![name.to_owned()],
-        image: String::new(),
-        parent_layer: parent.map(|parent| LayerId::parse(parent).unwrap()),
+        image: image.unwrap_or_default(),
+        parent_layer: parent,
         metadata: r#"{"pod-name":"<p>"}"#.into(),
         process_label: String::new(),
         mount_label: String::new(),
@@ -117,16 +125,14 @@ fn an_image_in_use_stays() {
     let top = small_image(&store);
     let id = store.images().unwrap()[0].id.clone();
     let made = container(&store, "user", Some(&top));
-    // Without a record of the image the layer alone protects itself.
-    store.delete_image(&id).unwrap();
-    assert!(
-        store
-            .layer(&LayerId::parse(&top).unwrap())
-            .unwrap()
-            .is_some()
-    );
+    let error = store.delete_image(&id).unwrap_err();
+    assert!(error.to_string().contains(&made.id), "{error}");
+    let layer = LayerId::parse(&top).unwrap();
+    let error = store.delete_layer(&layer).unwrap_err();
+    assert!(error.to_string().contains("in use by"), "{error}");
     store.delete_container(&made.id).unwrap();
-    store.delete_layer(&LayerId::parse(&top).unwrap()).unwrap();
+    store.delete_image(&id).unwrap();
+    assert!(store.layer(&layer).unwrap().is_none());
 }
 
 #[test]

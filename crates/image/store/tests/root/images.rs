@@ -164,3 +164,38 @@ fn images_of_an_additional_store_are_used_and_not_changed() {
     assert_eq!(std::fs::read_to_string(merged.join("a")).unwrap(), "a");
     store.delete_container(&container.id).unwrap();
 }
+
+#[test]
+fn an_image_store_holds_images_and_their_layers_apart_from_containers() {
+    let (Some(own), Some(apart)) = (TestStore::new(), TestStore::new()) else {
+        return;
+    };
+    let options = StoreOptions {
+        graph_root: own.path("graph"),
+        run_root: own.path("run"),
+        image_store: Some(apart.path("images")),
+        ..Default::default()
+    };
+    let store = Store::open(options).unwrap();
+    let id = image(&store, "example.org/apart:1", &[&tar("a"), &tar("b")]);
+    let top = store.image(id.as_str()).unwrap().unwrap().layer.clone();
+    assert!(
+        apart
+            .path("images/overlay")
+            .join(&top)
+            .join("diff/b")
+            .exists()
+    );
+    assert!(apart.path("images/overlay-images/images.json").exists());
+    assert!(!own.path("graph/overlay-layers/layers.json").exists());
+    let container = crate::containers::container(&store, "c", Some(&top));
+    let layer = crioxide_store::LayerId::parse(&container.layer).unwrap();
+    let merged = store.mount(&layer, &Default::default()).unwrap();
+    assert!(merged.starts_with(own.path("graph")) && merged.join("a").exists());
+    assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
+    store.delete_container(&container.id).unwrap();
+    store.delete_image(id.as_str()).unwrap();
+    assert!(
+        !apart.path("images/overlay").join(&top).exists() && store.layers().unwrap().is_empty()
+    );
+}

@@ -133,7 +133,7 @@ pub(super) fn point_to(home: &Path, link: &str, id: &LayerId) -> Result<(), Driv
 }
 
 /// Whether a text may stand behind `l/`: one path component of a sane alphabet.
-fn is_link(text: &str) -> bool {
+pub(super) fn is_link(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
