@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crioxide_names::{Digest, ImageId};
 use crioxide_store::{LayerId, Store};
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use error::CopyError;
@@ -118,6 +118,7 @@ impl Copier {
         audience: &Arc<Audience>,
     ) -> Result<Vec<StagedLayer>, CopyError> {
         let mut tasks = Vec::new();
+        let (stopper, stop) = watch::channel(false);
         for (index, slot) in slots.iter().enumerate() {
             let blob = image.layers[index].clone();
             if slot.missing.is_none() {
@@ -139,6 +140,7 @@ impl Copier {
                 index,
                 blob,
                 diff_id: image.diff_ids[index].clone(),
+                stop: stop.clone(),
             });
         }
         tasks.sort_by_key(|task| std::cmp::Reverse(task.blob.size));
@@ -150,15 +152,17 @@ impl Copier {
                 task.run().await
             });
         }
-        collect(running).await
+        collect(running, &stopper).await
     }
 }
 
-/// Waits for all layers. At the first failure the others are stopped and what is staged is removed.
+/// Waits for all layers. After the first failure the others are stopped, waited for, and what is staged is removed.
 async fn collect(
     mut running: JoinSet<Result<StagedLayer, LayerError>>,
+    stopper: &watch::Sender<bool>,
 ) -> Result<Vec<StagedLayer>, CopyError> {
     let mut staged = Vec::new();
+    let mut failure: Option<CopyError> = None;
     while let Some(joined) = running.join_next().await {
         let failed = match joined {
             Ok(Ok(layer)) => {
@@ -168,10 +172,13 @@ async fn collect(
             Ok(Err(error)) => error.into(),
             Err(source) => CopyError::Lost { source },
         };
-        running.shutdown().await;
-        // Removing a tree takes time that async threads do not have.
+        stopper.send_replace(true);
+        failure.get_or_insert(failed);
+    }
+    if let Some(failure) = failure {
+        // Removing trees takes time that async threads do not have.
         tokio::task::spawn_blocking(move || drop(staged)).await.ok();
-        return Err(failed);
+        return Err(failure);
     }
     staged.sort_by_key(|layer| layer.index);
     Ok(staged)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crioxide_names::Digest;
 use crioxide_registry::ContentHasher;
 use crioxide_store::{Compression, LayerStaging, Store, UnpackSummary};
+use tokio::sync::watch;
 
 pub(crate) use decompress::{decompress, detect};
 pub use error::LayerError;
@@ -34,7 +35,12 @@ pub(crate) struct LayerTask {
     pub(crate) blob: Descriptor,
     /// Digest that its tar must have.
     pub(crate) diff_id: Digest,
+    /// Says when another layer of the image has failed.
+    pub(crate) stop: StopSignal,
 }
+
+/// Becomes true when the work is in vain.
+pub(crate) type StopSignal = watch::Receiver<bool>;
 
 /// A layer outside the store, complete and verified. Dropping it removes it.
 #[derive(Debug)]
@@ -46,18 +52,21 @@ pub(crate) struct StagedLayer {
 }
 
 impl LayerTask {
-    /// Fetches, verifies and unpacks the layer.
+    /// Fetches, verifies and unpacks the layer. Returns only when its thread has ended, so that after a failure nothing
+    /// is left.
     pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
         self.report(0, LayerState::Fetching);
-        let blob = self
-            .source
-            .blob(&self.blob)
-            .await
-            .map_err(|source| self.fetch_failed(source))?;
+        let blob = tokio::select! {
+            blob = self.source.blob(&self.blob) => blob.map_err(|source| self.fetch_failed(source))?,
+            () = self.stopped() => return Err(self.stop_error()),
+        };
         let (writer, reader) = pipe();
         let (store, digest) = (self.store.clone(), self.blob.digest.clone());
         let unpacking = tokio::task::spawn_blocking(move || unpack(&store, &digest, reader));
-        let fed = self.feed(blob, writer).await;
+        let fed = tokio::select! {
+            fed = self.feed(blob, writer) => fed,
+            () = self.stopped() => Err(Some(self.stop_error())),
+        };
         let unpacked = unpacking.await.map_err(|source| LayerError::Lost {
             digest: self.blob.digest.clone(),
             source,
@@ -93,6 +102,20 @@ impl LayerTask {
             summary,
             compression,
         })
+    }
+
+    async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            // Nobody is left to say so; then the whole task is being dropped.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn stop_error(&self) -> LayerError {
+        LayerError::Stopped {
+            digest: self.blob.digest.clone(),
+        }
     }
 
     /// `Err(None)`: nobody reads any more.

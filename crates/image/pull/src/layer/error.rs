@@ -61,6 +61,12 @@ pub enum LayerError {
         /// What went wrong.
         source: Box<crioxide_store::LayerError>,
     },
+    /// Another layer of the image failed first.
+    #[error("layer `{digest}` is not needed any more")]
+    Stopped {
+        /// The blob.
+        digest: Digest,
+    },
     /// Its thread panicked or the program is ending.
     #[error("unpack layer `{digest}`: its thread ended")]
     Lost {

@@ -122,7 +122,7 @@ async fn skopeo_reads_back_bit_identical_layers() {
         &format!("docker://{host}/app:one"),
     ]);
 
-    let fixture = Fixture::insecure(&host);
+    let fixture = Fixture::insecure(host);
     let by_digest = format!("{host}/app@{}", digest(&image.manifest));
     let pulled = fixture.pull(&by_digest).await.unwrap();
     assert_eq!(pulled.id.as_str(), image.id());
