@@ -39,6 +39,8 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         tests.args(["--target", target]);
     }
     tests.env("CRIOXIDE_TEST_BINARY", &program);
+    // A failed test says what failed; where in the async runtime that was noticed helps nobody.
+    tests.env("RUST_LIB_BACKTRACE", "0");
     let (report, passed) = if has_nextest {
         with_nextest(tests.args(filters))?
     } else {

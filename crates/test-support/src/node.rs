@@ -118,15 +118,13 @@ impl TestNode {
     pub async fn start_again(&mut self) -> Result<()> {
         let mut daemon = Daemon::start(&self.program, &self.place)?;
         let client = &self.client;
-        let came_up = eventually("the daemon answers", async || {
-            daemon.check_running()?;
-            Ok(client.version().await?)
-        })
-        .await;
+        let answers = eventually("the daemon answers", async || Ok(client.version().await?));
+        let came_up = tokio::select! {
+            came_up = answers => came_up.map(drop),
+            reason = daemon.ended() => Err(reason),
+        };
         self.daemon = Some(daemon);
-        came_up
-            .map(drop)
-            .with_context(|| format!("log of the daemon:\n{}", self.log_tail(30)))
+        came_up.with_context(|| format!("log of the daemon:\n{}", self.log_tail(30)))
     }
 
     /// The daemon's log so far.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -51,10 +51,11 @@ impl Daemon {
         self.pid
     }
 
-    pub(super) fn check_running(&mut self) -> Result<()> {
-        match self.child.try_wait().context("look after the daemon")? {
-            None => Ok(()),
-            Some(status) => bail!("the daemon ended: {status}"),
+    /// Waits for an end that nobody asked for; the answer says how it came.
+    pub(super) async fn ended(&mut self) -> anyhow::Error {
+        match self.child.wait().await {
+            Ok(status) => anyhow!("the daemon ended: {status}"),
+            Err(error) => anyhow!("look after the daemon: {error}"),
         }
     }
 

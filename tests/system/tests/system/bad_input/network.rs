@@ -141,11 +141,7 @@ async fn network_lists_that_make_no_sense() -> Result<()> {
 async fn configurations_that_are_refused() -> Result<()> {
     skip_unless!(possible());
     for (runtime_keys, tables, parts) in [
-        (
-            "cgroup_manager = 1",
-            "",
-            &["crio.conf", "cgroup_manager"][..],
-        ),
+        ("read_only = \"yes\"", "", &["crio.conf", "read_only"][..]),
         ("= broken", "", &["crio.conf"][..]),
         ("conmon_cgroup = \"elsewhere\"", "", &["elsewhere"][..]),
         ("log_size_max = 12", "", &["log size max", "8192"][..]),
