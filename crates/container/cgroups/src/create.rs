@@ -7,10 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
 use crate::group::levels;
-use crate::{
-    ApplyLimitsError, Cgroup, CgroupLayout, CgroupPath, SystemdError, files,
-    systemd,
-};
+use crate::{ApplyLimitsError, Cgroup, CgroupLayout, CgroupPath, SystemdError, files, systemd};
 
 /// Something asked for that the host cannot do; the container runs without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +100,12 @@ impl Cgroup {
         resources: Option<&LinuxResources>,
         member: Option<Pid>,
     ) -> Result<Vec<CgroupWarning>, CreateCgroupError> {
-        systemd::start_unit(&self.path, resources, self.layout, member).map_err(|error| CreateCgroupError::Systemd {
+        systemd::start_unit(&self.path, resources, self.layout, member).map_err(|error| {
+            CreateCgroupError::Systemd {
                 path: self.path.clone(),
                 source: Box::new(error),
-            })?;
+            }
+        })?;
         let mut warnings = self.make_directories()?;
         if let Some(resources) = resources {
             let applied =

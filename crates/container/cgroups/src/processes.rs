@@ -97,9 +97,10 @@ impl Cgroup {
     /// The members cannot be listed.
     pub fn kill_all(&self, signal: Signal) -> Result<(), CgroupProcessError> {
         if let (CgroupLayout::Unified(root), Signal::KILL) = (self.layout, signal)
-            && files::write(&root.join(&self.directory).join("cgroup.kill"), "1").is_ok() {
-                return Ok(());
-            }
+            && files::write(&root.join(&self.directory).join("cgroup.kill"), "1").is_ok()
+        {
+            return Ok(());
+        }
         for process in self.processes()? {
             // It may have ended since it was listed.
             let _ = kill_process(process, signal);

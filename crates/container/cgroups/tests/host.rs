@@ -1,6 +1,9 @@
 //! Real cgroups on this host, whichever version it has. Needs root; every test has its own names.
 
-#![expect(clippy::unwrap_used, reason = "a test may unwrap: the panic is its report")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};

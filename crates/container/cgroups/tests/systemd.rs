@@ -1,6 +1,9 @@
 //! Scopes and slices of a running systemd. Needs root and systemd as the first process.
 
-#![expect(clippy::unwrap_used, reason = "a test may unwrap: the panic is its report")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +12,9 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
 fn layout() -> Option<&'static CgroupLayout> {
-    if !rustix::process::geteuid().is_root() || !std::path::Path::new("/run/systemd/system").is_dir() {
+    if !rustix::process::geteuid().is_root()
+        || !std::path::Path::new("/run/systemd/system").is_dir()
+    {
         eprintln!("skipped: needs root and systemd");
         return None;
     }
@@ -17,11 +22,18 @@ fn layout() -> Option<&'static CgroupLayout> {
 }
 
 fn sleeper() -> Child {
-    Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap()
+    Command::new("sleep")
+        .arg("1000")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn unit_state(unit: &str) -> String {
-    let output = Command::new("systemctl").args(["show", "-p", "ActiveState", "--value", unit]).output().unwrap();
+    let output = Command::new("systemctl")
+        .args(["show", "-p", "ActiveState", "--value", unit])
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -33,7 +45,11 @@ fn resources(json: &str) -> LinuxResources {
 fn a_scope_holds_its_process_under_limits() {
     let Some(layout) = layout() else { return };
     let name = format!("scope{}", std::process::id());
-    let path = CgroupPath::parse(&format!("system.slice:crioxide-test:{name}"), Driver::Systemd).unwrap();
+    let path = CgroupPath::parse(
+        &format!("system.slice:crioxide-test:{name}"),
+        Driver::Systemd,
+    )
+    .unwrap();
     let unit = format!("crioxide-test-{name}.scope");
     let limits = resources(
         r#"{"cpu":{"shares":512,"quota":50000,"period":100000},"memory":{"limit":67108864},"pids":{"limit":33},
@@ -52,7 +68,13 @@ fn a_scope_holds_its_process_under_limits() {
     assert_eq!(stats.memory.unwrap().limit, Some(67_108_864));
     assert_eq!(stats.task_limit, Some(33));
     // A reload must not undo what was set besides systemd.
-    assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
+    assert!(
+        Command::new("systemctl")
+            .arg("daemon-reload")
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(group.stats().memory.unwrap().limit, Some(67_108_864));
     group.remove().unwrap();
     assert!(!child.wait().unwrap().success());

@@ -142,8 +142,9 @@ impl Clients {
 
     fn drop_client(&mut self, number: u32, watcher: &mut Watcher) {
         if let Some(mut client) = self.open.remove(&number)
-            && let Some(token) = client.token.take() {
-                watcher.remove(&client.socket, token);
-            }
+            && let Some(token) = client.token.take()
+        {
+            watcher.remove(&client.socket, token);
+        }
     }
 }

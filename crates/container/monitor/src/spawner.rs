@@ -135,10 +135,11 @@ fn make_child(config: &MonitorConfig) -> Result<Child, Failure> {
 /// The life of a monitor, in the child.
 fn live(control: OwnedFd, seq: u64, config: MonitorConfig, group: Option<Cgroup>) -> i32 {
     if let Some(group) = &group
-        && let Err(failure) = enter(group) {
-            reply(&control, &SpawnerReply::Failed { seq, failure });
-            return FAILED;
-        }
+        && let Err(failure) = enter(group)
+    {
+        reply(&control, &SpawnerReply::Failed { seq, failure });
+        return FAILED;
+    }
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let mut control = Some(control);
     let ready = || {

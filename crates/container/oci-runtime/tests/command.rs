@@ -1,6 +1,9 @@
 //! The command-line runtime against scripts that behave well, badly and not at all.
 
-#![expect(clippy::unwrap_used, reason = "a test may unwrap: the panic is its report")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,10 @@
 //! Every message in its exact bytes. A difference here breaks running monitors on an upgrade: add fields with defaults
 //! instead of changing what is there. Set `UPDATE_GOLDEN=1` to write the files of new messages.
 
-#![expect(clippy::unwrap_used, reason = "a test may unwrap: the panic is its report")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 use std::fmt::Debug;
 use std::path::Path;

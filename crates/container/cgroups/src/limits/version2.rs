@@ -15,9 +15,10 @@ pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Apply
         memory(values, &mut out)?;
     }
     if let Some(limit) = resources.pids().as_ref().map(|pids| pids.limit())
-        && limit != 0 {
-            out.push(Setting::new("pids", "pids.max", number_or_max(limit)));
-        }
+        && limit != 0
+    {
+        out.push(Setting::new("pids", "pids.max", number_or_max(limit)));
+    }
     if let Some(values) = resources.block_io() {
         block_io(values, &mut out);
     }

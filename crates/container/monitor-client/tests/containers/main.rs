@@ -1,7 +1,10 @@
 //! Real containers under real monitors. The program plays the spawner too, which must be a single-threaded process of
 //! its own, and so it has no test harness; it understands `--list` and a name as filter.
 
-#![expect(clippy::unwrap_used, reason = "a test may unwrap: the panic is its report")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
 
 mod attach;
 mod bundle;
