@@ -10,8 +10,9 @@ pub use big_data::BigData;
 pub use error::ImageError;
 
 use crate::record::ImageRecord;
+use crate::records::time;
 use crate::store::STABLE;
-use crate::{LayerId, Store, time};
+use crate::{LayerId, Store};
 use crioxide_names::ImageId;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 mod delete;
 pub(crate) use delete::Trash;
 mod error;
+pub(crate) mod id;
+mod original;
 mod stage;
 
 pub use error::LayerError;

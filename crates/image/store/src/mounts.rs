@@ -1,7 +1,7 @@
 //! Mounting layers, with a count of users that all processes share.
 
 use crate::driver::{DriverError, overlay};
-use crate::layer_id::ParseLayerIdError;
+use crate::layers::id::ParseLayerIdError;
 use crate::record::MountRecord;
 use crate::records::RecordsError;
 use crate::store::STABLE;

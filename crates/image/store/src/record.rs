@@ -3,6 +3,7 @@
 //! Absent and `null` fields read as empty; empty ones are left out where Go's `omitempty` leaves them out. Fields this
 //! version does not know are kept in `unknown` and written back.
 
+pub(crate) mod big_data;
 mod container;
 mod image;
 mod layer;

@@ -1,7 +1,9 @@
 //! A set of record files behind its locks: parsed once, re-read when another process wrote, replaced atomically.
 
 mod error;
+pub(crate) mod go_json;
 mod table;
+pub(crate) mod time;
 mod transaction;
 
 pub use error::RecordsError;

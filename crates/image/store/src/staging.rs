@@ -5,6 +5,8 @@
 //! free was left by a crash and is removed by whoever opens the store next. (Its other directory of that kind, `staging`, is
 //! emptied by old versions whenever they exit.)
 
+pub(crate) mod reaper;
+
 use crioxide_files::{LockFile, LockFileError, random_suffix};
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};

@@ -1,13 +1,17 @@
 //! Opening a store, and what all its operations share.
 
+pub(crate) mod conf;
+pub(crate) mod layout;
+pub(crate) mod options;
+
 use crate::driver::overlay::Overlay;
 use crate::driver::{Driver, DriverError, LayerUse};
-use crate::layout::Layout;
-use crate::options::{DriverOptionError, OverlayOptions};
-use crate::reaper::Reaper;
 use crate::record::{ContainerRecord, ImageRecord, LayerRecord, MountRecord};
 use crate::records::{RecordFile, Records, RecordsError};
+use crate::staging::reaper::Reaper;
 use crate::staging::{StagingArea, StagingError};
+use crate::store::layout::Layout;
+use crate::store::options::{DriverOptionError, OverlayOptions};
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;

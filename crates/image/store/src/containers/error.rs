@@ -2,7 +2,7 @@
 
 use crate::LayerError;
 use crate::driver::DriverError;
-use crate::layer_id::ParseLayerIdError;
+use crate::layers::id::ParseLayerIdError;
 use crate::records::RecordsError;
 use crate::staging::StagingError;
 use std::path::PathBuf;

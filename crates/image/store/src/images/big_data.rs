@@ -1,9 +1,10 @@
 //! Configs, manifests and signatures of images.
 
 use super::ImageError;
-use crate::big_data::{big_data_file_name, digest_of};
+use crate::Store;
 use crate::record::ImageRecord;
-use crate::{Store, layout::Layout};
+use crate::record::big_data::{big_data_file_name, digest_of};
+use crate::store::layout::Layout;
 use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited};
 use crioxide_names::Digest;
 use std::os::unix::fs::DirBuilderExt;

@@ -1,7 +1,7 @@
 //! What can go wrong with images.
 
 use crate::LayerError;
-use crate::layer_id::ParseLayerIdError;
+use crate::layers::id::ParseLayerIdError;
 use crate::records::RecordsError;
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! What can go wrong with layers.
 
 use crate::driver::DriverError;
-use crate::layer_id::ParseLayerIdError;
+use crate::layers::id::ParseLayerIdError;
 use crate::records::RecordsError;
 use crate::staging::StagingError;
 use crate::unpack::UnpackError;

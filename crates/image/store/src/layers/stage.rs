@@ -145,7 +145,7 @@ impl NewLayer {
                 .parent
                 .map(|parent| parent.to_string())
                 .unwrap_or_default(),
-            created: crate::time::now(),
+            created: crate::records::time::now(),
             compressed_diff_digest: self
                 .compressed_digest
                 .map(|digest| digest.to_string())

@@ -1,5 +1,5 @@
 use super::*;
-use crate::go_json;
+use crate::records::go_json;
 
 /// Every record of the file, parsed and encoded again, is the text it came from.
 fn survives<R: Record>(golden: &str) -> Vec<R> {

@@ -3,8 +3,8 @@
 //! Untouched records are written back byte for byte, unknown fields and all, and saving costs no encoding.
 
 use super::RecordsError;
-use crate::go_json;
 use crate::record::Record;
+use crate::records::go_json;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Writing tar-split files.
 
 use super::{FILE, Line, SEGMENT};
-use crate::go_json;
+use crate::records::go_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;

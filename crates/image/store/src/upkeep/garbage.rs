@@ -1,7 +1,7 @@
 //! Removing content that no record mentions.
 
-use crate::layer_id::is_hex_id;
 use crate::layers::Trash;
+use crate::layers::id::is_hex_id;
 use crate::records::RecordsError;
 use crate::staging::{StagingError, remove_tree};
 use crate::{DriverError, LayerError, Store};
