@@ -9,7 +9,31 @@ fn main() {
     println!("cargo::rerun-if-changed={source}");
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
     let output = PathBuf::from(variable("OUT_DIR")).join("pause");
-    let status = Command::new(variable("RUSTC"))
+    let target = variable("TARGET");
+    let mut compiler = Command::new(variable("RUSTC"));
+    // The musl targets bring start files of their own, which this flag leaves out as `-nostartfiles` does elsewhere.
+    if target.ends_with("musl") {
+        compiler.args(["-C", "link-self-contained=no"]);
+    }
+    let link = [
+        "-nostartfiles",
+        "-nostdlib",
+        "-static",
+        "-Wl,--build-id=none",
+        "-Wl,-z,noseparate-code",
+    ];
+    for argument in link {
+        compiler.args(["-C", &format!("link-arg={argument}")]);
+    }
+    for option in [
+        "panic=abort",
+        "opt-level=z",
+        "strip=symbols",
+        "relocation-model=static",
+    ] {
+        compiler.args(["-C", option]);
+    }
+    let status = compiler
         .args([
             "--edition",
             "2024",
@@ -19,37 +43,7 @@ fn main() {
             "pause",
             source,
         ])
-        .args(["--target", &variable("TARGET")])
-        .args([
-            "-C",
-            "panic=abort",
-            "-C",
-            "opt-level=z",
-            "-C",
-            "strip=symbols",
-            "-C",
-            "relocation-model=static",
-        ])
-        .args([
-            "-C",
-            "link-self-contained=no",
-            "-C",
-            "default-linker-libraries=no",
-        ])
-        .args([
-            "-C",
-            "link-arg=-nostartfiles",
-            "-C",
-            "link-arg=-nostdlib",
-            "-C",
-            "link-arg=-static",
-        ])
-        .args([
-            "-C",
-            "link-arg=-Wl,--build-id=none",
-            "-C",
-            "link-arg=-Wl,-z,noseparate-code",
-        ])
+        .args(["--target", &target])
         .arg("-o")
         .arg(&output)
         .status()

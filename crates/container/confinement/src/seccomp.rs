@@ -21,3 +21,6 @@ mod filter;
 mod rules;
 
 pub use filter::{CompileError, Filter, compile, supported_architectures};
+
+#[cfg(test)]
+mod tests;
