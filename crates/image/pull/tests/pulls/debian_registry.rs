@@ -99,7 +99,7 @@ async fn skopeo_reads_back_bit_identical_layers() {
     };
     let layers = [
         (
-            tar(&[("etc/hostname", b"one"), ("big", &noise(3_000_000))]),
+            tar(&[("etc/hostname", b"one"), ("big", &noise(300_000))]),
             Packing::Gzip,
         ),
         (
