@@ -49,12 +49,14 @@ mod tests {
         for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
             let mut child = Command::new(&path).spawn().unwrap();
             let pid = rustix::process::Pid::from_child(&child);
-            // Wait until it waits for signals, which /proc shows as a mask that is not empty.
-            let status = format!("/proc/{}/status", child.id());
-            while !std::fs::read_to_string(&status)
-                .unwrap()
-                .contains("SigBlk:\t0000000000014002")
-            {
+            // Until it sits in rt_sigtimedwait a signal would still have its default action.
+            let waiting = if cfg!(target_arch = "x86_64") {
+                "128 "
+            } else {
+                "137 "
+            };
+            let call = format!("/proc/{}/syscall", child.id());
+            while !std::fs::read_to_string(&call).unwrap().starts_with(waiting) {
                 assert!(child.try_wait().unwrap().is_none());
                 std::thread::yield_now();
             }
