@@ -223,7 +223,10 @@ impl ProcessCapabilities {
         })?;
         // Fails only on kernels without ambient capabilities, where there is nothing to clear.
         let _ = clear_ambient_capability_set();
-        for number in (0..64).filter(|n| self.ambient.0 >> n & 1 == 1) {
+        // The kernel takes only what is permitted and inheritable as well. A configuration that lists more gets
+        // less, as under the reference runtimes, whose own example configuration does so.
+        let possible = self.ambient.and(self.permitted).and(self.inheritable);
+        for number in (0..64).filter(|n| possible.0 >> n & 1 == 1) {
             configure_capability_in_ambient_set(single(number), true).map_err(|errno| {
                 ApplyCapabilitiesError::Ambient {
                     name: name_of(number).unwrap_or_else(|| number.to_string()),
