@@ -12,9 +12,10 @@ use crioxide_store::{Store, StoreOptions};
 use tempfile::TempDir;
 
 pub(crate) struct Fixture {
-    pub(crate) directory: TempDir,
-    pub(crate) store: Arc<Store>,
     pub(crate) puller: Puller,
+    pub(crate) store: Arc<Store>,
+    /// Last, so that the store has let go of it when it is removed.
+    pub(crate) directory: TempDir,
 }
 
 impl Fixture {
