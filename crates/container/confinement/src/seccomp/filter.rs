@@ -140,9 +140,11 @@ pub(super) fn compile_for(
         let mut body = vec![load(NUMBER)];
         if audit == Architecture::X86_64.audit_value() {
             let mut part = |wanted| {
-                here.contains(&wanted)
-                    .then(|| table_of(wanted))
-                    .unwrap_or_else(|| vec![verdict(KILL_THREAD)])
+                if here.contains(&wanted) {
+                    table_of(wanted)
+                } else {
+                    vec![verdict(KILL_THREAD)]
+                }
             };
             let (x32, plain) = (part(Architecture::X32), part(Architecture::X86_64));
             body.extend(branch(Test::GreaterOrEqual, X32_BIT, x32, plain));
