@@ -136,7 +136,7 @@ impl TestContainer {
         let root = self.state_root();
         match fork().unwrap() {
             Fork::Child => {
-                place_at(&File::open("/dev/null").unwrap(), 0).unwrap();
+                place_at(File::open("/dev/null").unwrap(), 0).unwrap();
                 place_at(&output_end, 1).unwrap();
                 place_at(&output_end, 2).unwrap();
                 let mut request = CreateRequest {
@@ -281,7 +281,7 @@ pub(crate) fn exec_in(container: &TestContainer, process: Value) -> Result<Outco
     let root = container.state_root();
     match fork().unwrap() {
         Fork::Child => {
-            place_at(&File::open("/dev/null").unwrap(), 0).unwrap();
+            place_at(File::open("/dev/null").unwrap(), 0).unwrap();
             place_at(&output_end, 1).unwrap();
             place_at(&output_end, 2).unwrap();
             let text = match exec(ExecRequest {
