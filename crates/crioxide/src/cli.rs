@@ -20,7 +20,6 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::launch::start_plain_log;
-use crate::role::Role;
 use version::VersionInfo;
 
 /// Runs the command that `arguments`, program name first, ask for.
@@ -46,13 +45,6 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Reports a role that is not part of this build.
-pub(crate) fn refuse(role: &Role) -> ExitCode {
-    start_plain_log();
-    tracing::error!(fatal = true, "this build cannot run as {role:?}");
-    ExitCode::FAILURE
 }
 
 fn dispatch(name: &str, matches: &clap::ArgMatches) -> anyhow::Result<()> {

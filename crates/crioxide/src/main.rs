@@ -6,6 +6,7 @@
 mod cli;
 mod launch;
 mod role;
+mod spawner;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,11 @@ fn main() -> ExitCode {
         Role::CniPlugin { plugin } => {
             ExitCode::from(crioxide_cni_plugins::run_as_executable(&plugin))
         }
-        role => cli::refuse(&role),
+        Role::Spawner { open_files } => spawner::run(&open_files),
+        Role::OciRuntime { arguments } => exit_code(crioxide_oci_runtime_builtin::cli::main(arguments)),
     }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }

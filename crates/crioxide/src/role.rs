@@ -9,7 +9,10 @@ pub(crate) enum Role {
     /// The daemon and the commands of its users, told apart by flags.
     CommandLine,
     /// The process that the daemon starts first and that forks the monitors.
-    Spawner,
+    Spawner {
+        /// Limit of open files for containers, `soft:hard`.
+        open_files: String,
+    },
     /// The built-in OCI runtime by its command line. The arguments begin with the runtime's name.
     OciRuntime { arguments: Vec<OsString> },
     /// A CNI plugin of this type, as other CNI users call it.
@@ -34,7 +37,9 @@ impl Role {
         }
         let word = |index: usize| arguments.get(index).and_then(|argument| argument.to_str());
         match (word(1), word(2)) {
-            (Some("spawner"), _) => Role::Spawner,
+            (Some("spawner"), open_files) => Role::Spawner {
+                open_files: open_files.unwrap_or_default().to_owned(),
+            },
             (Some("oci"), _) => Role::OciRuntime {
                 arguments: arguments.get(1..).unwrap_or_default().to_vec(),
             },
@@ -59,7 +64,10 @@ mod tests {
         assert_eq!(role(&[]), Role::CommandLine);
         assert_eq!(role(&["/usr/bin/crio"]), Role::CommandLine);
         assert_eq!(role(&["crio", "--root", "spawner"]), Role::CommandLine);
-        assert_eq!(role(&["crio", "spawner"]), Role::Spawner);
+        assert_eq!(
+            role(&["crio", "spawner", "1024:4096"]),
+            Role::Spawner { open_files: "1024:4096".to_owned() }
+        );
         assert_eq!(
             role(&["crio", "oci", "--root", "/r", "state", "x"]),
             Role::OciRuntime {

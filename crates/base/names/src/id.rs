@@ -100,11 +100,6 @@ id!(
     /// An image: hex digest of its config blob.
     ImageId, "image"
 );
-id!(
-    /// A layer of the store: hex diff id of a base layer, a chain hash otherwise, random for read-write layers.
-    LayerId, "layer"
-);
-
 impl From<&PodId> for ContainerId {
     /// The infra container of a pod.
     fn from(pod: &PodId) -> Self {

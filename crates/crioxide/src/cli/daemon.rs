@@ -2,6 +2,7 @@
 
 use clap::ArgMatches;
 use crioxide_config::effective_toml;
+use crioxide_daemon::{OpenFilesLimit, Startup};
 
 use crate::launch::{ReloadSource, load_settings, prepare_daemon_process, start_log};
 
@@ -18,6 +19,15 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         sources: settings.sources,
         host: settings.host,
     };
-    tracing::debug!(open_files = ?limits.open_files, level = %log.level(), "Prepared to start from {source:?}");
-    anyhow::bail!("this build has no daemon")
+    crioxide_daemon::run(Startup {
+        config: settings.config,
+        command_line: settings.command_line,
+        log,
+        source: Box::new(source),
+        child_open_files: OpenFilesLimit {
+            soft: limits.open_files.current,
+            hard: limits.open_files.maximum,
+        },
+    })?;
+    Ok(())
 }

@@ -14,13 +14,6 @@ pub(crate) struct ReloadSource {
 
 impl ReloadSource {
     /// Defaults, file and drop-ins as they are now.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "called on SIGHUP, by the daemon that is not linked in yet"
-        )
-    )]
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         // A file that was there at the start may be gone by now, which is no reason to fail.
         let sources = ConfigSources {
@@ -35,6 +28,12 @@ impl ReloadSource {
                 .collect::<Vec<_>>(),
         );
         Ok(resolve(&self.host, &files, &[])?)
+    }
+}
+
+impl crioxide_daemon::ConfigSource for ReloadSource {
+    fn load(&self) -> Result<Loaded, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self::load(self)?)
     }
 }
 

@@ -1,1 +1,41 @@
-//! Composition root: adapters for the engine's ports, reload, signals.
+//! The daemon: puts the parts together and keeps them running.
+//!
+//! Nothing here decides anything about pods. [`run`] builds the store, the networks, the runtimes and the engine from
+//! the configuration, restores what was there, answers calls on the socket, and shuts down in order. The adapters
+//! give the engine's ports the real host.
+#![forbid(unsafe_code)]
+
+mod adapters;
+mod assemble;
+mod blocking;
+mod error;
+mod facts;
+mod handlers;
+mod lifecycle;
+mod pod_cgroup;
+mod serve;
+mod socket;
+mod startup;
+
+pub use error::StartError;
+pub use startup::{ConfigSource, OpenFilesLimit, Startup};
+
+/// The CRI-O release whose behaviour and files we speak; written into version markers and answered to the kubelet.
+pub const VERSION: &str = "1.37.0";
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub fn run(startup: Startup) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("crioxide")
+        .max_blocking_threads(64)
+        .build()
+        .map_err(|source| StartError::Runtime { source })?;
+    let result = runtime.block_on(serve::run(startup));
+    // Blocking calls that still wait (a hung plugin) must not keep the process.
+    runtime.shutdown_background();
+    result
+}

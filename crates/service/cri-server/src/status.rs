@@ -1,0 +1,26 @@
+//! Engine errors as gRPC status codes: the one place where they meet.
+
+use crioxide_engine::{EngineError, ErrorKind};
+use tonic::{Code, Status};
+
+/// The status for an engine error. CRI-O answers plain failures `Unknown`, and kubelets match their texts.
+pub(crate) fn from_engine(error: EngineError) -> Status {
+    let code = match error.kind() {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Invalid => Code::InvalidArgument,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Failed => Code::Unknown,
+    };
+    Status::new(code, error.message())
+}
+
+/// The status for a port's error.
+pub(crate) fn from_port(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Status {
+    Status::new(Code::Unknown, crioxide_engine::chain(error))
+}
+
+/// An rpc that is not built yet.
+pub(crate) fn not_built(rpc: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("rpc {rpc} is not implemented"))
+}

@@ -1,0 +1,8 @@
+//! The engine's ports on the real host.
+
+pub(crate) mod backend;
+pub(crate) mod host;
+pub(crate) mod images;
+pub(crate) mod network;
+pub(crate) mod records;
+pub(crate) mod stats;

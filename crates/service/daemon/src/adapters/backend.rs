@@ -1,0 +1,232 @@
+//! Monitors and runtimes.
+
+mod exec;
+mod inspect;
+mod monitors;
+
+use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
+
+use async_trait::async_trait;
+use crioxide_engine::ports::{
+    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, KillScope, MonitorReport, PortError,
+    PortResult, ProcessId, RecordDirs,
+};
+use crioxide_monitor_client::{
+    ContainerLog, CreateContainer, MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode, StdioMode,
+};
+use crioxide_names::{ContainerId, PodId};
+use crioxide_oci_runtime::{DeleteMode, OciRuntime, RuntimeError};
+use tokio::sync::mpsc;
+
+use crioxide_cgroups::Driver;
+
+use crate::{OpenFilesLimit, blocking, pod_cgroup};
+
+pub(crate) use monitors::BackendEvent;
+use monitors::Monitors;
+
+/// How the runtime of a handler is reached.
+pub(crate) struct HandlerRuntime {
+    /// Everything but create and exec.
+    pub(crate) runtime: Arc<dyn OciRuntime>,
+    /// What a monitor runs to create and exec.
+    pub(crate) command: RuntimeCommand,
+    /// Longest a create may take, milliseconds.
+    pub(crate) create_timeout_ms: u64,
+    /// Sync logs when a container ends.
+    pub(crate) sync_log: bool,
+}
+
+/// Settings of the backend.
+pub(crate) struct BackendSettings {
+    /// Runtimes by handler.
+    pub(crate) handlers: BTreeMap<String, HandlerRuntime>,
+    /// `container_exits_dir`.
+    pub(crate) exits_dir: PathBuf,
+    /// `container_attach_socket_dir`.
+    pub(crate) attach_dir: PathBuf,
+    /// Who manages cgroups.
+    pub(crate) driver: Driver,
+    /// `monitor_cgroup` of the default handler.
+    pub(crate) monitor_cgroup: String,
+    /// `no_pivot`.
+    pub(crate) no_pivot: bool,
+    /// `log_size_max`.
+    pub(crate) log_size_max: Option<u64>,
+}
+
+/// The processes of the node.
+pub(crate) struct Processes {
+    settings: Arc<BackendSettings>,
+    monitors: Monitors,
+}
+
+/// Socket of a pod's monitor, in the pod's run directory.
+fn monitor_socket(dirs: &RecordDirs) -> PathBuf {
+    dirs.run.join("monitor.sock")
+}
+
+impl Processes {
+    /// A backend whose news go to `events`. `program` is ourselves, to be run as the spawner.
+    pub(crate) fn start(
+        settings: BackendSettings,
+        program: &Path,
+        open_files: OpenFilesLimit,
+        events: mpsc::UnboundedSender<BackendEvent>,
+    ) -> PortResult<Self> {
+        let monitors = Monitors::start(program, open_files, events)?;
+        Ok(Self { settings: Arc::new(settings), monitors })
+    }
+
+    fn handler(&self, name: &str) -> PortResult<&HandlerRuntime> {
+        let handler = self.settings.handlers.get(name);
+        Ok(handler.ok_or_else(|| format!("runtime handler {name} is not configured"))?)
+    }
+
+    async fn with_runtime(
+        &self,
+        handler: &str,
+        call: impl FnOnce(&dyn OciRuntime) -> Result<(), RuntimeError> + Send + 'static,
+    ) -> PortResult<()> {
+        let runtime = self.handler(handler)?.runtime.clone();
+        blocking::run(move || call(runtime.as_ref())).await
+    }
+}
+
+/// The start time of a process, as state.json keeps it.
+fn process_id(pid: i32) -> ProcessId {
+    ProcessId { pid, start_time: inspect::start_time(pid).unwrap_or_default() }
+}
+
+#[async_trait]
+impl Backend for Processes {
+    async fn start_monitor(&self, pod: &PodId, dirs: &RecordDirs, cgroup_parent: &str) -> PortResult<ProcessId> {
+        let path = pod_cgroup::monitor_path(&self.settings.monitor_cgroup, self.settings.driver, cgroup_parent, pod);
+        if let Some(path) = &path {
+            let (run, path) = (dirs.run.clone(), path.clone());
+            blocking::run(move || pod_cgroup::note_monitor(&run, &path)).await?;
+        }
+        let config = MonitorConfig {
+            pod: pod.to_string(),
+            socket: monitor_socket(dirs),
+            cgroup: path.map(|path| MonitorCgroup { path, systemd: self.settings.driver == Driver::Systemd }),
+        };
+        Ok(process_id(self.monitors.spawn(pod, config).await?))
+    }
+
+    async fn stop_monitor(&self, pod: &PodId) -> PortResult<()> {
+        self.monitors.stop(pod).await
+    }
+
+    async fn adopt_monitor(&self, pod: &PodId, dirs: &RecordDirs) -> PortResult<bool> {
+        self.monitors.adopt(pod, &monitor_socket(dirs)).await
+    }
+
+    async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
+        let handler = self.handler(&request.handler)?;
+        let monitor = self.monitors.of(&request.pod)?;
+        let made = monitor
+            .create(CreateContainer {
+                id: request.id.to_string(),
+                bundle: request.dirs.run.clone(),
+                runtime: handler.command.clone(),
+                stdio: if request.terminal { StdioMode::Terminal } else { StdioMode::Pipes },
+                stdin: match (request.stdin, request.stdin_once) {
+                    (false, _) => StdinMode::Closed,
+                    (true, false) => StdinMode::Open,
+                    (true, true) => StdinMode::Once,
+                },
+                log: ContainerLog {
+                    path: request.log_path.clone(),
+                    size_max: self.settings.log_size_max,
+                    sync: handler.sync_log,
+                },
+                exit_dir: self.settings.exits_dir.clone(),
+                persist_dir: request.dirs.persistent.clone(),
+                attach_socket_dir: self.settings.attach_dir.clone(),
+                cgroup: None,
+                no_pivot: self.settings.no_pivot,
+                timeout_ms: handler.create_timeout_ms,
+            })
+            .await;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // As CRI-O: a container that never was leaves no log.
+                let _ = std::fs::remove_file(&request.log_path);
+                return Err(error.into());
+            }
+        };
+        for warning in made.warnings {
+            tracing::warn!("Container {}: {warning}", request.id);
+        }
+        Ok(ContainerProcess { init: process_id(made.pid), monitor: process_id(monitor.pid()) })
+    }
+
+    async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()> {
+        let id = id.to_string();
+        self.with_runtime(handler, move |runtime| runtime.start(&id)).await
+    }
+
+    async fn kill(&self, handler: &str, id: &ContainerId, signal: i32, scope: KillScope) -> PortResult<()> {
+        let id = id.to_string();
+        let scope = match scope {
+            KillScope::Init => crioxide_oci_runtime::KillScope::Init,
+            KillScope::All => crioxide_oci_runtime::KillScope::All,
+        };
+        self.with_runtime(handler, move |runtime| runtime.kill(&id, signal, scope)).await
+    }
+
+    async fn delete(&self, pod: &PodId, handler: &str, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
+        let (name, settings) = (id.to_string(), self.settings.clone());
+        self.with_runtime(handler, move |runtime| runtime.delete(&name, DeleteMode::Force)).await?;
+        self.monitors.forget(pod, id).await?;
+        let (name, dirs) = (id.to_string(), dirs.clone());
+        blocking::run(move || {
+            for path in [settings.exits_dir.join(&name), settings.attach_dir.join(&name), dirs.run.join("attach")] {
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(PortError::from(format!("cannot remove {}: {error}", path.display())));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput> {
+        let monitor = self.monitors.of(&request.pod)?;
+        exec::run(&monitor, request).await
+    }
+
+    async fn reopen_log(&self, pod: &PodId, id: &ContainerId) -> PortResult<()> {
+        Ok(self.monitors.of(pod)?.reopen_log(id.as_str()).await?)
+    }
+
+    async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {
+        let id = id.to_string();
+        let resources = serde_json::from_slice(&resources)?;
+        self.with_runtime(handler, move |runtime| runtime.update(&id, &resources)).await
+    }
+
+    async fn inspect(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+        init: &ProcessId,
+    ) -> PortResult<MonitorReport> {
+        if let Some(report) = self.monitors.report(pod, id).await {
+            return Ok(report);
+        }
+        let exit_file = self.settings.exits_dir.join(id.as_str());
+        let (owned_id, dirs, process) = (id.clone(), dirs.clone(), init.clone());
+        let report = blocking::run(move || inspect::look(&owned_id, &exit_file, &dirs, &process)).await?;
+        if matches!(report, MonitorReport::Alive { .. }) {
+            self.monitors.watch_unattended(id, init);
+        }
+        Ok(report)
+    }
+}

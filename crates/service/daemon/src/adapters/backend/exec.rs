@@ -1,0 +1,156 @@
+//! Running a process in a container to its end, with bounded output.
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use crioxide_engine::ports::{ExecOutput, ExecProcess, PortError, PortResult};
+use crioxide_monitor_client::{ExecDescriptors, Monitor};
+use tokio::{io::AsyncReadExt as _, net::unix::pipe};
+
+const SIGKILL: i32 = 9;
+/// How long output may take to end after the process did: something it left behind may hold the pipes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Runs the process. The pipes go from the process straight to us; what exceeds the limit is read and dropped.
+pub(super) async fn run(monitor: &Monitor, request: ExecProcess) -> PortResult<ExecOutput> {
+    let (stdout_reader, stdout) = pipe_pair()?;
+    let (stderr_reader, stderr) = pipe_pair()?;
+    let descriptors = ExecDescriptors { stdin: None, stdout: Some(stdout), stderr: Some(stderr) };
+    let started = monitor.exec(request.id.as_str(), &request.process, descriptors).await;
+    let mut handle = match started {
+        Ok(handle) => handle,
+        Err(error) => return Err(failed_start(&error, stdout_reader, stderr_reader, request.output_limit).await),
+    };
+    let kill_on_drop = KillOnDrop { monitor: monitor.clone(), name: Some(handle.name().to_owned()) };
+    let mut output = Output::new(stdout_reader, stderr_reader, request.output_limit);
+    let ended = async {
+        // Output first: a process that fills its pipe ends only when somebody reads.
+        let exit = tokio::select! {
+            exit = handle.wait() => exit,
+            never = output.collect() => match never {},
+        };
+        let exit = exit?;
+        let _ = tokio::time::timeout(DRAIN, output.drain()).await;
+        Ok::<_, PortError>(exit)
+    };
+    let exit = match request.timeout {
+        None => ended.await,
+        Some(limit) => match tokio::time::timeout(limit, ended).await {
+            Ok(exit) => exit,
+            Err(_) => {
+                // Dropping the guard would do it as well; here the process is known to be gone when we answer.
+                let _ = handle.kill(SIGKILL).await;
+                let _ = tokio::time::timeout(DRAIN, handle.wait()).await;
+                kill_on_drop.disarm();
+                return Ok(ExecOutput::TimedOut);
+            }
+        },
+    }?;
+    kill_on_drop.disarm();
+    let (stdout, stderr) = output.into_parts();
+    Ok(ExecOutput::Done { stdout, stderr, exit_code: exit.exit_code })
+}
+
+fn pipe_pair() -> PortResult<(pipe::Receiver, OwnedFd)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((pipe::Receiver::from_owned_fd(reader)?, writer))
+}
+
+/// A runtime binary says on its stderr why it could not start the process.
+async fn failed_start(
+    error: &crioxide_monitor_client::MonitorError,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+    limit: usize,
+) -> PortError {
+    let mut output = Output::new(stdout, stderr, limit);
+    let _ = tokio::time::timeout(DRAIN, output.drain()).await;
+    let (stdout, stderr) = output.into_parts();
+    format!(
+        "command error: {}, stdout: {}, stderr: {}, exit code -1",
+        crioxide_engine::chain(error),
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    )
+    .into()
+}
+
+/// Kills the process of a call whose client went away.
+struct KillOnDrop {
+    monitor: Monitor,
+    name: Option<String>,
+}
+
+impl KillOnDrop {
+    fn disarm(mut self) {
+        self.name = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            let monitor = self.monitor.clone();
+            tokio::spawn(async move {
+                // It may have ended by itself.
+                let _ = monitor.kill_exec(&name, SIGKILL).await;
+            });
+        }
+    }
+}
+
+/// What has been read so far from both pipes.
+struct Output {
+    stdout: Stream,
+    stderr: Stream,
+    left: usize,
+}
+
+struct Stream {
+    pipe: Option<pipe::Receiver>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn new(stdout: pipe::Receiver, stderr: pipe::Receiver, limit: usize) -> Self {
+        let stream = |pipe| Stream { pipe: Some(pipe), bytes: Vec::new() };
+        Self { stdout: stream(stdout), stderr: stream(stderr), left: limit }
+    }
+
+    /// Reads until both pipes have ended.
+    async fn drain(&mut self) {
+        while self.stdout.pipe.is_some() || self.stderr.pipe.is_some() {
+            let (from_stdout, chunk) = tokio::select! {
+                chunk = self.stdout.read(), if self.stdout.pipe.is_some() => (true, chunk),
+                chunk = self.stderr.read(), if self.stderr.pipe.is_some() => (false, chunk),
+            };
+            let kept = chunk.len().min(self.left);
+            self.left -= kept;
+            let stream = if from_stdout { &mut self.stdout } else { &mut self.stderr };
+            stream.bytes.extend_from_slice(&chunk[..kept]);
+        }
+    }
+
+    /// Reads for ever.
+    async fn collect(&mut self) -> std::convert::Infallible {
+        self.drain().await;
+        std::future::pending().await
+    }
+
+    fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
+        (self.stdout.bytes, self.stderr.bytes)
+    }
+}
+
+impl Stream {
+    /// The next chunk; an ended or broken pipe is closed.
+    async fn read(&mut self) -> Vec<u8> {
+        let mut chunk = Vec::with_capacity(16 << 10);
+        if let Some(pipe) = &mut self.pipe
+            && !matches!(pipe.read_buf(&mut chunk).await, Ok(count) if count > 0)
+        {
+            self.pipe = None;
+        }
+        chunk
+    }
+}

@@ -1,0 +1,163 @@
+//! Namespaces, files, mounts and cgroups of pods on the real host.
+
+mod confinement;
+mod devices;
+mod mount_source;
+mod sandbox_files;
+
+use std::{path::{Path, PathBuf}, sync::Arc};
+
+use async_trait::async_trait;
+use crioxide_cgroups::Driver;
+use crioxide_engine::ports::{
+    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest, PortError, PortResult,
+    RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
+};
+use crioxide_files::InRoot;
+use crioxide_names::PodId;
+use crioxide_runtime_spec::{Confinement, Devices, mounts::volumes::VolumeSource};
+
+use crate::{blocking, pod_cgroup};
+
+pub(crate) use confinement::Profiles;
+
+/// The host side of pods.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) namespaces_dir: PathBuf,
+    pub(crate) driver: Driver,
+    pub(crate) profiles: Arc<Profiles>,
+    pub(crate) devices: Arc<devices::DeviceSettings>,
+}
+
+pub(crate) use devices::DeviceSettings;
+
+/// Pins are named after the pod in the shape of CRI-O's, so that they are found again without a record of them.
+pub(crate) fn pin_name(pod: &PodId) -> String {
+    let hex = pod.as_str();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+}
+
+#[async_trait]
+impl SandboxHost for Host {
+    async fn create_namespaces(&self, pod: &PodId, request: &NamespaceRequest) -> PortResult<NamespacePaths> {
+        let (dir, name, request) = (self.namespaces_dir.clone(), pin_name(pod), request.clone());
+        blocking::run(move || {
+            let wanted = crioxide_namespaces::NamespaceRequest {
+                net: request.net,
+                ipc: request.ipc,
+                uts: request.uts,
+                hostname: request.uts.then_some(request.hostname),
+                sysctls: request.sysctls,
+                ..Default::default()
+            };
+            let mut pinned = crioxide_namespaces::create_pinned(&dir, &name, &wanted)?;
+            if !request.net {
+                // As CRI-O: port forwarding and statistics find the host's network by the same kind of path.
+                pinned.net = Some(crioxide_namespaces::pin_existing(
+                    &dir,
+                    &name,
+                    crioxide_namespaces::Kind::Net,
+                    Path::new("/proc/self/ns/net"),
+                )?);
+            }
+            let PinnedPaths { net, ipc, uts, user } = pinned.into();
+            Ok::<_, PortError>(NamespacePaths { net, ipc, uts, user, pid: None })
+        })
+        .await
+    }
+
+    async fn create_pause_root(&self, dirs: &RecordDirs) -> PortResult<PathBuf> {
+        let root = dirs.run.join("pause");
+        blocking::run(move || sandbox_files::create_pause_root(&root)).await
+    }
+
+    async fn remove_namespaces(&self, pod: &PodId, known: &NamespacePaths) -> PortResult<()> {
+        let (dir, name, known) = (self.namespaces_dir.clone(), pin_name(pod), known.clone());
+        blocking::run(move || {
+            crioxide_namespaces::remove_pinned(&dir, &name)?;
+            // Pins that CRI-O made have names of their own.
+            for path in [known.net, known.ipc, known.uts, known.user, known.pid].into_iter().flatten() {
+                if path.starts_with(&dir) {
+                    crioxide_namespaces::remove_pin(&path)?;
+                }
+            }
+            Ok::<_, PortError>(())
+        })
+        .await
+    }
+
+    async fn create_files(&self, dirs: &RecordDirs, files: SandboxFiles) -> PortResult<SandboxPaths> {
+        let run = dirs.run.clone();
+        blocking::run(move || sandbox_files::create(&run, &files)).await
+    }
+
+    async fn remove_files(&self, dirs: &RecordDirs) -> PortResult<()> {
+        let run = dirs.run.clone();
+        blocking::run(move || sandbox_files::remove(&run)).await
+    }
+
+    async fn prepare_cgroup(&self, dirs: &RecordDirs, parent: &str) -> PortResult<()> {
+        let (driver, run, parent) = (self.driver, dirs.run.clone(), parent.to_owned());
+        blocking::run(move || pod_cgroup::prepare(driver, &run, &parent)).await
+    }
+
+    async fn release_cgroup(&self, dirs: &RecordDirs, _parent: &str) -> PortResult<()> {
+        let (driver, run) = (self.driver, dirs.run.clone());
+        blocking::run(move || pod_cgroup::release(driver, &run)).await
+    }
+
+    async fn create_log_dir(&self, path: &str) -> PortResult<()> {
+        let path = PathBuf::from(path);
+        blocking::run(move || {
+            use std::os::unix::fs::DirBuilderExt as _;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(|error| PortError::from(format!("cannot make log directory {}: {error}", path.display())))
+        })
+        .await
+    }
+
+    async fn mount_source(&self, path: &str, missing: MissingSource) -> PortResult<VolumeSource> {
+        let path = PathBuf::from(path);
+        blocking::run(move || mount_source::find(&path, missing)).await
+    }
+
+    async fn create_in_root(&self, rootfs: &Path, directories: Vec<String>) -> PortResult<()> {
+        let rootfs = rootfs.to_owned();
+        blocking::run(move || {
+            let root = InRoot::open(&rootfs)?;
+            for directory in directories {
+                root.mkdir_all(&directory, 0o755)?;
+            }
+            Ok::<_, PortError>(())
+        })
+        .await
+    }
+
+    async fn confinement(&self, request: ConfinementRequest) -> PortResult<Confinement> {
+        let profiles = self.profiles.clone();
+        blocking::run(move || profiles.choose(&request)).await
+    }
+
+    async fn devices(&self, request: DevicesRequest) -> PortResult<Devices> {
+        let settings = self.devices.clone();
+        if !request.privileged && request.requested.is_empty() && settings.additional.is_empty() {
+            return Ok(Devices::default());
+        }
+        blocking::run(move || settings.find(&request)).await
+    }
+}
+
+/// The pins by kind.
+struct PinnedPaths {
+    net: Option<PathBuf>,
+    ipc: Option<PathBuf>,
+    uts: Option<PathBuf>,
+    user: Option<PathBuf>,
+}
+
+impl From<crioxide_namespaces::PinnedNamespaces> for PinnedPaths {
+    fn from(pinned: crioxide_namespaces::PinnedNamespaces) -> Self {
+        Self { net: pinned.net, ipc: pinned.ipc, uts: pinned.uts, user: pinned.user }
+    }
+}

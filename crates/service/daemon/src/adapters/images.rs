@@ -1,0 +1,166 @@
+//! Images of the store and their registries, in CRI's words.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::{Arc, OnceLock}, time::{SystemTime, UNIX_EPOCH}};
+
+use async_trait::async_trait;
+use crioxide_cri_api::v1;
+use crioxide_engine::{Engine, ports::{ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedImage}};
+use crioxide_names::ImageId;
+use crioxide_pull::{ImageInfo, ImageUser, Images, PinnedImages, Puller};
+use crioxide_registry::Credentials;
+use crioxide_runtime_spec::ImageFacts;
+use crioxide_store::Store;
+
+use crate::blocking;
+
+/// The image service behind the CRI.
+pub(crate) struct StoreImages {
+    pub(crate) store: Arc<Store>,
+    pub(crate) puller: Arc<Puller>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) pinned: PinnedImages,
+    /// `signature_policy_dir`, for per-namespace policies.
+    pub(crate) policy_dir: PathBuf,
+    /// Asked before a removal; set once the engine exists, which needs this service first.
+    pub(crate) engine: OnceLock<Engine>,
+}
+
+impl StoreImages {
+    fn cri_image(&self, info: &ImageInfo) -> v1::Image {
+        let (uid, username) = match &info.user {
+            ImageUser::Unset => (None, String::new()),
+            ImageUser::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
+            ImageUser::Name(name) => (None, name.clone()),
+        };
+        v1::Image {
+            id: info.id.to_string(),
+            repo_tags: info.repo_tags.clone(),
+            repo_digests: info.repo_digests.clone(),
+            size: info.size,
+            uid,
+            username,
+            spec: None,
+            pinned: self.pinned.contains(info),
+        }
+    }
+
+    async fn find(&self, image: &str) -> PortResult<Option<ImageInfo>> {
+        let (images, image) = (self.images.clone(), image.to_owned());
+        blocking::run(move || images.status(&image)).await
+    }
+
+    /// The policy that a pod's namespace has of its own, if any.
+    fn namespace_policy(&self, namespace: &str) -> Option<PathBuf> {
+        if namespace.is_empty() || namespace.contains(['/', '\0']) || namespace.starts_with('.') {
+            return None;
+        }
+        let path = self.policy_dir.join(format!("{namespace}.json"));
+        path.exists().then_some(path)
+    }
+}
+
+/// Credentials of a request: user and password, or both in one. CRI-O ignores the tokens, so do we.
+fn credentials(auth: &v1::AuthConfig) -> PortResult<Option<Credentials>> {
+    if !auth.username.is_empty() {
+        return Ok(Some(Credentials::password(&auth.username, &auth.password)));
+    }
+    if auth.auth.is_empty() {
+        return Ok(None);
+    }
+    let decoded = Credentials::decode(&auth.auth);
+    Ok(Some(decoded.ok_or("the auth of the request is not base64 of user:password")?))
+}
+
+fn facts(info: &ImageInfo) -> ImageFacts {
+    let config = &info.config.config;
+    ImageFacts {
+        env: config.env.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        working_dir: config.working_dir.clone(),
+        user: config.user.clone(),
+        volumes: config.volumes.keys().cloned().collect(),
+        stop_signal: config.stop_signal.clone(),
+        labels: config.labels.clone(),
+    }
+}
+
+#[async_trait]
+impl ImageService for StoreImages {
+    async fn resolve(&self, image: &str) -> PortResult<Option<ResolvedImage>> {
+        let Some(info) = self.find(image).await? else { return Ok(None) };
+        Ok(Some(ResolvedImage {
+            id: info.id.clone(),
+            name: info.repo_tags.first().cloned().unwrap_or_default(),
+            repo_digests: info.repo_digests.clone(),
+            config: facts(&info),
+        }))
+    }
+
+    async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>> {
+        if let Some(image) = filter {
+            return Ok(self.find(&image).await?.iter().map(|info| self.cri_image(info)).collect());
+        }
+        let images = self.images.clone();
+        let all = blocking::run(move || images.list()).await?;
+        Ok(all.iter().map(|info| self.cri_image(info)).collect())
+    }
+
+    async fn status(&self, image: &str) -> PortResult<Option<ImageStatus>> {
+        let Some(info) = self.find(image).await? else { return Ok(None) };
+        let mut image = self.cri_image(&info);
+        let annotations = info.annotations.clone().into_iter().collect();
+        image.spec = Some(v1::ImageSpec { annotations, ..Default::default() });
+        let verbose = serde_json::json!({"labels": info.config.config.labels, "imageSpec": &*info.config});
+        Ok(Some(ImageStatus { image, info: verbose.to_string() }))
+    }
+
+    async fn pull(&self, request: PullRequest) -> PortResult<ImageId> {
+        tracing::info!("Pulling image: {}", request.image);
+        let wish = crioxide_pull::PullRequest {
+            credentials: request.auth.as_ref().map(credentials).transpose()?.flatten(),
+            policy: self.namespace_policy(&request.namespace),
+            ..crioxide_pull::PullRequest::new(&request.image)
+        };
+        let pulled = self.puller.pull(wish).await.map_err(|error| PortError::from(crioxide_engine::chain(&*error)))?;
+        tracing::info!("Pulled image: {} from {}", pulled.reference, pulled.endpoint);
+        Ok(pulled.id)
+    }
+
+    async fn remove(&self, image: &str) -> PortResult<()> {
+        if let (Some(engine), Some(info)) = (self.engine.get(), self.find(image).await?)
+            && info.repo_tags.len() <= 1
+            && let Some(user) = engine.user_of_image(info.id.as_str())
+        {
+            return Err(format!("the image is in use by {user}").into());
+        }
+        let (images, image) = (self.images.clone(), image.to_owned());
+        let removal = blocking::run(move || images.remove(&image)).await?;
+        tracing::debug!("Image removal: {removal:?}");
+        Ok(())
+    }
+
+    async fn fs_info(&self) -> PortResult<v1::ImageFsInfoResponse> {
+        let store = self.store.clone();
+        blocking::run(move || {
+            let name = store.driver_name();
+            let mountpoint = store.graph_root().join(format!("{name}-images")).to_string_lossy().into_owned();
+            let layers = store.layers()?;
+            let sizes: BTreeMap<&str, u64> =
+                layers.iter().map(|layer| (layer.id.as_str(), u64::try_from(layer.diff_size).unwrap_or(0))).collect();
+            let usage = store.image_fs_usage()?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let filesystem = v1::FilesystemUsage {
+                timestamp: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+                fs_id: Some(v1::FilesystemIdentifier { mountpoint }),
+                used_bytes: Some(v1::UInt64Value { value: sizes.values().sum() }),
+                inodes_used: Some(v1::UInt64Value { value: usage.used_inodes }),
+            };
+            Ok::<_, PortError>(v1::ImageFsInfoResponse {
+                image_filesystems: vec![filesystem.clone()],
+                container_filesystems: vec![filesystem],
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,197 @@
+//! Records and root filesystems in the containers/storage store.
+
+use std::{path::{Path, PathBuf}, sync::Arc};
+
+use async_trait::async_trait;
+use crioxide_engine::ports::{Marker, NewRecord, PortError, PortResult, RecordDirs, Records, StoredRecord};
+use crioxide_files::{AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited};
+use crioxide_names::ContainerId;
+use crioxide_node_records::StorageMetadata;
+use crioxide_store::{ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce, Volatility};
+
+use crate::blocking;
+
+/// Largest config.json or state.json that is read back, bytes.
+const RECORD_FILE_MAX: u64 = 16 << 20;
+
+/// The store behind the engine.
+#[derive(Debug)]
+pub(crate) struct StoreRecords {
+    pub(crate) store: Arc<Store>,
+}
+
+impl StoreRecords {
+    fn dirs(store: &Store, id: &str) -> PortResult<RecordDirs> {
+        Ok(RecordDirs { persistent: store.container_dir(id)?, run: store.container_run_dir(id)? })
+    }
+}
+
+fn layer_of(store: &Store, id: &ContainerId) -> PortResult<Option<LayerId>> {
+    match store.container(id.as_str())? {
+        Some(record) => Ok(Some(LayerId::parse(&record.layer)?)),
+        None => Ok(None),
+    }
+}
+
+fn create(store: &Store, record: NewRecord) -> PortResult<RecordDirs> {
+    let mut parent_layer = None;
+    let mut image = String::new();
+    if let Some(id) = &record.image {
+        let found = store.image(id.as_str())?.ok_or_else(|| format!("image {id} is not in the store"))?;
+        if !found.layer.is_empty() {
+            parent_layer = Some(LayerId::parse(&found.layer)?);
+        }
+        image.clone_from(&found.id);
+    }
+    let id = record.id.clone();
+    store.create_container(NewContainer {
+        id: record.id,
+        names: record.names,
+        image,
+        parent_layer,
+        metadata: record.metadata.to_json(),
+        process_label: String::new(),
+        mount_label: String::new(),
+        mount_options: Vec::new(),
+        uid_map: Vec::new(),
+        gid_map: Vec::new(),
+        volatility: Volatility::Volatile,
+    })?;
+    StoreRecords::dirs(store, id.as_str())
+}
+
+fn load(store: &Store) -> PortResult<Vec<StoredRecord>> {
+    let mut found = Vec::new();
+    for record in store.containers()? {
+        match load_one(store, &record) {
+            Ok(Some(record)) => found.push(record),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("Skipping record {}: {}", record.id, crioxide_engine::chain(error.as_ref())),
+        }
+    }
+    Ok(found)
+}
+
+/// `None` for a container that is not CRI-O's.
+fn load_one(store: &Store, record: &ContainerRecord) -> PortResult<Option<StoredRecord>> {
+    let Ok(metadata) = StorageMetadata::parse(&record.metadata) else { return Ok(None) };
+    let dirs = StoreRecords::dirs(store, &record.id)?;
+    Ok(Some(StoredRecord {
+        id: ContainerId::parse(&record.id)?,
+        metadata,
+        image: record.image.clone(),
+        config: read_if_there(&dirs.persistent.join("config.json"))?,
+        state: read_if_there(&dirs.persistent.join("state.json"))?,
+        stopped: dirs.persistent.join("stopped").exists(),
+        network_stopped: dirs.persistent.join("network-stopped").exists(),
+        dirs,
+    }))
+}
+
+fn read_if_there(path: &Path) -> PortResult<Option<Vec<u8>>> {
+    match read_limited(path, RECORD_FILE_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Volatile records end with the machine, so their files need no sync.
+const VOLATILE: AtomicOptions = AtomicOptions { mode: 0o644, sync: FileSync::None };
+
+#[async_trait]
+impl Records for StoreRecords {
+    async fn create(&self, record: NewRecord) -> PortResult<RecordDirs> {
+        let store = self.store.clone();
+        blocking::run(move || create(&store, record)).await
+    }
+
+    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf> {
+        let (store, id) = (self.store.clone(), id.clone());
+        blocking::run(move || {
+            let layer = layer_of(&store, &id)?.ok_or_else(|| format!("container {id} is not in the store"))?;
+            let options = MountOptions {
+                access: MountAccess::ReadWrite,
+                volatility: Volatility::Volatile,
+                ..MountOptions::default()
+            };
+            Ok::<_, PortError>(store.mount(&layer, &options)?)
+        })
+        .await
+    }
+
+    async fn unmount(&self, id: &ContainerId) -> PortResult<()> {
+        let (store, id) = (self.store.clone(), id.clone());
+        blocking::run(move || {
+            if let Some(layer) = layer_of(&store, &id)? {
+                store.unmount(&layer, UnmountForce::All)?;
+            }
+            Ok::<_, PortError>(())
+        })
+        .await
+    }
+
+    async fn remove(&self, id: &ContainerId) -> PortResult<()> {
+        let (store, id) = (self.store.clone(), id.clone());
+        blocking::run(move || {
+            if store.container(id.as_str())?.is_some() {
+                store.delete_container(id.as_str())?;
+            }
+            Ok::<_, PortError>(())
+        })
+        .await
+    }
+
+    async fn save_config(&self, dirs: &RecordDirs, json: Vec<u8>) -> PortResult<()> {
+        let dirs = dirs.clone();
+        blocking::run(move || {
+            atomic_write(&dirs.run.join("config.json"), &json, VOLATILE)?;
+            atomic_write(&dirs.persistent.join("config.json"), &json, VOLATILE)?;
+            Ok::<_, PortError>(())
+        })
+        .await
+    }
+
+    async fn save_state(&self, dirs: &RecordDirs, json: String) -> PortResult<()> {
+        let path = dirs.persistent.join("state.json");
+        blocking::run(move || atomic_write(&path, json.as_bytes(), VOLATILE)).await
+    }
+
+    async fn mark(&self, dirs: &RecordDirs, marker: Marker) -> PortResult<()> {
+        let name = match marker {
+            Marker::Stopped => "stopped",
+            Marker::NetworkStopped => "network-stopped",
+        };
+        let path = dirs.persistent.join(name);
+        blocking::run(move || match atomic_write(&path, b"", VOLATILE) {
+            Err(_) if path.exists() => Ok(()),
+            result => result,
+        })
+        .await
+    }
+
+    async fn read_in_root(&self, rootfs: &Path, path: &str, max: u64) -> PortResult<Option<Vec<u8>>> {
+        let (rootfs, path) = (rootfs.to_owned(), path.to_owned());
+        blocking::run(move || match InRoot::open(&rootfs)?.read_limited(&path, max) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(PortError::from(error)),
+        })
+        .await
+    }
+
+    async fn write_run_file(&self, dirs: &RecordDirs, name: &'static str, content: Vec<u8>) -> PortResult<PathBuf> {
+        let path = dirs.run.join(name);
+        blocking::run(move || {
+            atomic_write(&path, &content, VOLATILE)?;
+            Ok::<_, PortError>(path)
+        })
+        .await
+    }
+
+    async fn load(&self) -> PortResult<Vec<StoredRecord>> {
+        let store = self.store.clone();
+        blocking::run(move || load(&store)).await
+    }
+}
+

@@ -1,0 +1,275 @@
+//! From the configuration to the engine with its ports.
+
+use std::{path::{Path, PathBuf}, sync::{Arc, OnceLock}};
+
+use crioxide_cgroups::Driver;
+use crioxide_cni::{Cni, CniSettings, FallbackBridge, HostPorts, Preference, Timeouts};
+use crioxide_config::{CgroupManager, Config, ImageVolumes, ShortNameMode};
+use crioxide_cri_api::v1;
+use crioxide_cri_server::NodeInfo;
+use crioxide_engine::{Engine, Settings, ports::{PortError, Ports}};
+use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
+use crioxide_registry::AuthFiles;
+use crioxide_runtime_spec::{
+    SpecDefaults, capabilities::{self, InheritableSet}, cgroups_path::CgroupManager as SpecManager, devices,
+    mounts::fixed::Writability, rlimits, sysctls,
+};
+use crioxide_store::{StorageConf, Store, StoreOptions};
+use tokio::sync::mpsc;
+
+use crate::{
+    Startup, StartError,
+    adapters::{
+        backend::{BackendEvent, BackendSettings, Processes},
+        host::{DeviceSettings, Host, Profiles},
+        images::StoreImages,
+        network::CniNetwork,
+        records::StoreRecords,
+        stats::KernelStats,
+    },
+    facts, handlers,
+};
+
+/// Where CNI results are cached (libcni's default).
+const CNI_CACHE: &str = "/var/lib/cni";
+/// Names our own address range on a machine without any CNI configuration; unset, such a machine has no pod network.
+const FALLBACK_SUBNET: &str = "CRIOXIDE_FALLBACK_SUBNET";
+/// Overrides where CNI results are cached, for nodes side by side.
+const CNI_CACHE_VARIABLE: &str = "CRIOXIDE_CNI_CACHE_DIR";
+
+/// The parts, put together.
+pub(crate) struct Assembled {
+    pub(crate) engine: Engine,
+    pub(crate) node: NodeInfo,
+    pub(crate) events: mpsc::UnboundedReceiver<BackendEvent>,
+    pub(crate) puller: Arc<Puller>,
+}
+
+/// The cgroup manager in force: systemd only where it runs.
+fn cgroup_manager(config: &Config) -> CgroupManager {
+    if config.runtime.cgroup_manager == CgroupManager::Systemd && !Path::new("/run/systemd/system").exists() {
+        tracing::warn!("systemd does not run on this host: cgroups are managed directly instead (cgroupfs)");
+        return CgroupManager::Cgroupfs;
+    }
+    config.runtime.cgroup_manager
+}
+
+/// Makes all parts. Must run inside the tokio runtime.
+pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
+    let config = &startup.config;
+    let manager = cgroup_manager(config);
+    let driver = if manager == CgroupManager::Systemd { Driver::Systemd } else { Driver::Cgroupfs };
+    let store = Arc::new(open_store(config)?);
+    let handlers = handlers::load(config, manager).map_err(StartError::part("check the runtime handlers"))?;
+    let settings = settings(startup, manager, handlers.settings)?;
+
+    let (events, receiver) = mpsc::unbounded_channel();
+    let program = std::env::current_exe().map_err(StartError::part("find our own program"))?;
+    let backend = BackendSettings {
+        handlers: handlers.runtimes,
+        exits_dir: directory(&config.runtime.container_exits_dir)?,
+        attach_dir: directory(&config.runtime.container_attach_socket_dir)?,
+        driver,
+        monitor_cgroup: config.default_handler().map(|handler| handler.monitor_cgroup.clone()).unwrap_or_default(),
+        no_pivot: config.runtime.no_pivot,
+        log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
+    };
+    let limit = startup.child_open_files;
+    let backend = Processes::start(backend, &program, limit, events).map_err(StartError::part("start the spawner"))?;
+
+    let puller = Puller::new(pull_settings(startup, &store));
+    let puller = Arc::new(puller.map_err(StartError::part("read the registries' configuration"))?);
+    let images = Arc::new(StoreImages {
+        store: store.clone(),
+        images: Arc::new(Images::new(&puller)),
+        puller: puller.clone(),
+        pinned: pinned_images(config),
+        policy_dir: config.image.signature_policy_dir.clone(),
+        engine: OnceLock::new(),
+    });
+    let ports = Ports {
+        images: images.clone(),
+        records: Arc::new(StoreRecords { store: store.clone() }),
+        network: Arc::new(CniNetwork::new(cni(config)?)),
+        host: Arc::new(Host {
+            namespaces_dir: config.runtime.namespaces_dir.clone(),
+            driver,
+            profiles: Arc::new(profiles(config)),
+            devices: Arc::new(device_settings(config)?),
+        }),
+        backend: Arc::new(backend),
+        stats: Arc::new(KernelStats { driver, store }),
+    };
+    let engine = Engine::new(ports, settings);
+    // Set once, right here.
+    let _ = images.engine.set(engine.clone());
+    let node = NodeInfo {
+        cgroup_driver: match manager {
+            CgroupManager::Systemd => v1::CgroupDriver::Systemd,
+            CgroupManager::Cgroupfs => v1::CgroupDriver::Cgroupfs,
+        },
+        handlers: handlers.features,
+        features: v1::RuntimeFeatures { supplemental_groups_policy: true, user_namespaces_host_network: false },
+        config: serde_json::json!({"sandboxImage": config.image.pause_image}).to_string(),
+    };
+    Ok(Assembled { engine, node, events: receiver, puller })
+}
+
+fn open_store(config: &Config) -> Result<Store, StartError> {
+    let shared = StorageConf::load().map_err(StartError::part("read storage.conf"))?.store_options();
+    let root = &config.root;
+    let driver = if root.storage_driver.is_empty() { shared.driver } else { root.storage_driver.clone() };
+    Store::open(StoreOptions {
+        graph_root: root.root.clone(),
+        run_root: root.runroot.clone(),
+        image_store: root.imagestore.clone().or(shared.image_store),
+        driver,
+        driver_options: root.storage_option.clone(),
+        additional_image_stores: shared.additional_image_stores,
+    })
+    .map_err(StartError::part(format!("open the store at {}", root.root.display())))
+}
+
+/// A directory of ours, made if missing.
+fn directory(path: &Path) -> Result<PathBuf, StartError> {
+    std::fs::create_dir_all(path).map_err(StartError::part(format!("make directory {}", path.display())))?;
+    Ok(path.to_owned())
+}
+
+fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
+    let config = &startup.config.image;
+    let mut settings = PullSettings::new(store.clone());
+    if let Some(file) = &startup.command_line.registries_conf {
+        settings.registries.file.clone_from(file);
+    }
+    if let Some(dir) = &startup.command_line.registries_conf_dir {
+        settings.registries.drop_ins.clone_from(dir);
+    }
+    settings.short_name_mode = Some(match config.short_name_mode {
+        ShortNameMode::Enforcing => crioxide_registry::ShortNameMode::Enforcing,
+        ShortNameMode::Disabled => crioxide_registry::ShortNameMode::Disabled,
+    });
+    if let Some(file) = &config.global_auth_file {
+        settings.auth_files = AuthFiles::system().preferring(file.clone());
+    }
+    if !config.pull_progress_timeout.is_zero() {
+        settings.client.progress_timeout = config.pull_progress_timeout;
+    }
+    if let Some(file) = &config.signature_policy {
+        settings.policy = PolicySource::File(file.clone());
+    } else if !Path::new("/etc/containers/policy.json").exists() {
+        // A machine without any policy is one without the containers packages; CRI-O cannot pull there at all.
+        tracing::warn!("There is no /etc/containers/policy.json: images are pulled without a signature policy");
+        settings.policy = PolicySource::AcceptAnything;
+    }
+    if let Some(dir) = &config.big_files_temporary_dir {
+        settings.scratch.clone_from(dir);
+    }
+    settings
+}
+
+fn pinned_images(config: &Config) -> PinnedImages {
+    let own = std::iter::once(config.image.pause_image.as_str());
+    PinnedImages::new(config.image.pinned_images.iter().map(String::as_str).chain(own))
+}
+
+fn cni(config: &Config) -> Result<Cni, StartError> {
+    let cache_dir = std::env::var_os(CNI_CACHE_VARIABLE).map_or_else(|| PathBuf::from(CNI_CACHE), PathBuf::from);
+    let fallback = match std::env::var(FALLBACK_SUBNET) {
+        Ok(text) => {
+            let subnets = text.split(',').map(|subnet| subnet.trim().parse()).collect::<Result<Vec<_>, _>>();
+            let subnets = subnets.map_err(StartError::part(format!("read {FALLBACK_SUBNET}={text}")))?;
+            Some(FallbackBridge::new(subnets, &cache_dir))
+        }
+        Err(_) => None,
+    };
+    Ok(Cni::new(CniSettings {
+        conf_dir: config.network.network_dir.clone(),
+        plugin_dirs: config.network.plugin_dirs.clone(),
+        cache_dir,
+        default_network: Some(config.network.cni_default_network.clone()).filter(|name| !name.is_empty()),
+        builtin: Box::new(crioxide_cni_plugins::Builtin::default()),
+        preference: Preference::default(),
+        fallback_bridge: fallback,
+        host_ports: if config.runtime.disable_hostport_mapping { HostPorts::Left } else { HostPorts::Mapped },
+        timeouts: Timeouts::default(),
+    }))
+}
+
+fn profiles(config: &Config) -> Profiles {
+    Profiles {
+        seccomp: config.runtime.seccomp_profile.clone(),
+        privileged: config.runtime.privileged_seccomp_profile.clone(),
+        of_handler: config
+            .runtimes
+            .iter()
+            .filter_map(|(name, handler)| Some((name.clone(), handler.seccomp_profile.clone()?)))
+            .collect(),
+        apparmor: config.runtime.apparmor_profile.clone(),
+    }
+}
+
+fn device_settings(config: &Config) -> Result<DeviceSettings, StartError> {
+    let additional = config.runtime.additional_devices.iter().map(|text| devices::parse(text)).collect::<Result<_, _>>();
+    Ok(DeviceSettings {
+        additional: additional.map_err(StartError::part("read additional_devices"))?,
+        without_host_devices: config
+            .runtimes
+            .iter()
+            .filter(|(_, handler)| handler.privileged_without_host_devices)
+            .map(|(name, _)| name.clone())
+            .collect(),
+    })
+}
+
+fn settings(
+    startup: &Startup,
+    manager: CgroupManager,
+    handlers: std::collections::BTreeMap<String, crioxide_engine::Handler>,
+) -> Result<Settings, StartError> {
+    let config = &startup.config;
+    let runtime = &config.runtime;
+    let host = facts::host().map_err(StartError::part("read facts about the node"))?;
+    let sysctls = runtime.default_sysctls.iter().map(|text| sysctls::parse(text)).collect::<Result<_, _>>();
+    Ok(Settings {
+        version: crate::VERSION.to_owned(),
+        default_handler: runtime.default_runtime.clone(),
+        handlers,
+        log_dir: config.root.log_dir.to_string_lossy().into_owned(),
+        pod_events: runtime.enable_pod_events,
+        sysctls: sysctls.map_err(StartError::part("read default_sysctls"))?,
+        node_hostname: facts::hostname(),
+        rejected_mount_sources: runtime.absent_mount_sources_to_reject.clone(),
+        infra_cpuset: runtime.infra_ctr_cpuset.clone(),
+        pause_image: config.image.pause_image.clone(),
+        always_pause: !runtime.drop_infra_ctr,
+        image_volumes: match config.image.image_volumes {
+            ImageVolumes::Mkdir | ImageVolumes::Bind => crioxide_engine::ImageVolumes::Mkdir,
+            ImageVolumes::Ignore => crioxide_engine::ImageVolumes::Ignore,
+        },
+        cgroups: host.cgroup,
+        host,
+        defaults: spec_defaults(config, manager).map_err(StartError::part("read the defaults of containers"))?,
+    })
+}
+
+fn spec_defaults(config: &Config, manager: CgroupManager) -> Result<SpecDefaults, PortError> {
+    let runtime = &config.runtime;
+    let capabilities = runtime.default_capabilities.iter().map(|name| capabilities::parse(name, "add"));
+    Ok(SpecDefaults {
+        capabilities: capabilities.collect::<Result<_, _>>()?,
+        inheritable: match runtime.add_inheritable_capabilities {
+            true => InheritableSet::AsPermitted,
+            false => InheritableSet::Empty,
+        },
+        env: runtime.default_env.clone(),
+        rlimits: runtime.default_ulimits.iter().map(|text| rlimits::parse(text)).collect::<Result<_, _>>()?,
+        pids_limit: runtime.pids_limit,
+        rootfs: if runtime.read_only { Writability::ReadOnly } else { Writability::ReadWrite },
+        cgroup_manager: match manager {
+            CgroupManager::Systemd => SpecManager::Systemd,
+            CgroupManager::Cgroupfs => SpecManager::Cgroupfs,
+        },
+        ..SpecDefaults::default()
+    })
+}

@@ -1,0 +1,189 @@
+//! The daemon's life: restore, answer, end.
+
+use std::time::Duration;
+
+use crioxide_cri_server::MessageLimits;
+use crioxide_engine::Engine;
+use crioxide_pull::Puller;
+use tokio::{signal::unix::{Signal, SignalKind, signal}, sync::mpsc};
+
+use crate::{
+    StartError, Startup, VERSION,
+    adapters::backend::BackendEvent,
+    assemble::{Assembled, assemble},
+    lifecycle::{self, CleanShutdown},
+    socket,
+};
+
+/// Largest message when the configuration says 0 or less, bytes.
+const MESSAGE_MAX: usize = 80 << 20;
+/// How long calls under way may take to end after a shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
+    let config = &startup.config;
+    let mut signals = Signals::listen()?;
+    let listener = socket::listen(&config.api.listen)?;
+    let Assembled { engine, node, events, puller } = assemble(&startup)?;
+    let news = tokio::spawn(follow(engine.clone(), events));
+
+    let root = &config.root;
+    let rebooted = lifecycle::is_outdated(root.version_file.as_deref(), VERSION);
+    let (marker, clean) = CleanShutdown::begin(root.clean_shutdown_file.as_deref())
+        .map_err(StartError::part("take away the clean-shutdown marker"))?;
+    if !clean {
+        tracing::warn!("The last shutdown was not clean; looking at what it left");
+    }
+    restore(&engine, rebooted && root.internal_wipe).await?;
+    for file in [&root.version_file, &root.version_file_persist] {
+        lifecycle::record_version(file.as_deref(), VERSION).map_err(StartError::part("record our version"))?;
+    }
+
+    let limits = MessageLimits {
+        receive: message_limit(config.api.grpc_max_recv_msg_size),
+        send: message_limit(config.api.grpc_max_send_msg_size),
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = crioxide_cri_server::serve(listener, engine, node, limits, async {
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server);
+    tracing::info!("Serving CRI on {}", config.api.listen.display());
+    notify(&[sd_notify::NotifyState::Ready]);
+    let ended = loop {
+        tokio::select! {
+            result = &mut server => break Some(result),
+            signal = signals.next() => match signal {
+                Asked::Reload => reload(&startup, &puller),
+                Asked::Dump => tracing::info!("SIGUSR1: {} tasks alive", tokio::runtime::Handle::current().metrics().num_alive_tasks()),
+                Asked::Nothing => {}
+                Asked::End(name) => {
+                    tracing::info!("Got signal {name}; shutting down");
+                    break None;
+                }
+            },
+        }
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            // The receiver is gone only if the server has ended, which is what we want.
+            let _ = stop.send(());
+            match tokio::time::timeout(GRACE, &mut server).await {
+                Ok(result) => result,
+                Err(_) => {
+                    tracing::warn!("Calls still under way after {} s are cut off", GRACE.as_secs());
+                    Ok(Ok(()))
+                }
+            }
+        }
+    };
+    news.abort();
+    let _ = std::fs::remove_file(&config.api.listen);
+    if let Some(marker) = marker {
+        marker.finish().map_err(StartError::part("set the clean-shutdown marker"))?;
+    }
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(StartError::Serve { source: error.into() }),
+        Err(error) => Err(StartError::Serve { source: error.into() }),
+    }
+}
+
+async fn restore(engine: &Engine, wipe: bool) -> Result<(), StartError> {
+    if wipe {
+        let wiped = engine.wipe().await.map_err(StartError::part("wipe containers of before the reboot"))?;
+        if wiped > 0 {
+            tracing::info!("Wiped {wiped} pods and containers of before the reboot");
+        }
+    }
+    let found = engine.restore().await.map_err(StartError::part("restore pods and containers"))?;
+    if found != crioxide_engine::Restored::default() {
+        tracing::info!(
+            "Restored {} pods and {} containers, removed {} records that a crash cut off",
+            found.pods, found.containers, found.removed
+        );
+    }
+    Ok(())
+}
+
+/// Hands on what monitors tell.
+async fn follow(engine: Engine, mut events: mpsc::UnboundedReceiver<BackendEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            BackendEvent::Exited(report) => engine.container_exited(report).await,
+            BackendEvent::MonitorLost(pod) => engine.monitor_lost(&pod).await,
+        }
+    }
+}
+
+fn message_limit(configured: i64) -> usize {
+    usize::try_from(configured).ok().filter(|limit| *limit > 0).unwrap_or(MESSAGE_MAX)
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::warn!("Failed to notify systemd: {error}");
+    }
+}
+
+/// Applies the reloadable keys that live in the daemon itself. The first failure stops, as in CRI-O.
+fn reload(startup: &Startup, puller: &Puller) {
+    tracing::info!("Reloading configuration");
+    let applied = (|| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let loaded = startup.source.load()?;
+        let level = loaded.config.runtime.log_level;
+        startup.log.set_level(level.as_str().parse()?);
+        tracing::info!("Set config log_level to \"{}\"", level.as_str());
+        startup.log.set_filter(&loaded.config.runtime.log_filter)?;
+        puller.reload_registries()?;
+        tracing::info!("Applied new registry configuration");
+        Ok(())
+    })();
+    match applied {
+        Ok(()) => tracing::info!("Configuration reload completed"),
+        Err(error) => tracing::error!("Unable to reload configuration: {}", crioxide_engine::chain(error.as_ref())),
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    End(&'static str),
+    Reload,
+    Dump,
+    Nothing,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, StartError> {
+        let on = |kind| signal(kind).map_err(StartError::part("listen for signals"));
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hang_up: on(SignalKind::hangup())?,
+            user1: on(SignalKind::user_defined1())?,
+            user2: on(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End("terminated"),
+            _ = self.interrupt.recv() => Asked::End("interrupt"),
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Dump,
+            // Forces a garbage collection in CRI-O; there is none here.
+            _ = self.user2.recv() => Asked::Nothing,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Restore at start: the pods and containers of the store, with what became of them meanwhile.
+//!
+//! A record is trusted when its config.json and state.json are there: they are written last, so a record without
+//! them belongs to a creation that a crash cut off, and everything it may have taken is given back.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crioxide_names::{ContainerId, PodId};
+use crioxide_node_records::{ContainerAnnotations, ContainerState, SandboxAnnotations};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    Engine, EngineError,
+    container::Container,
+    error::Context as _,
+    pod::{Pause, Pod, PodParts},
+    ports::{MonitorReport, NamespacePaths, PodNetwork, ProcessId, SandboxPaths, StoredRecord},
+};
+
+/// Pods looked at side by side.
+const PARALLEL: usize = 16;
+
+/// What a restore found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Pods.
+    pub pods: usize,
+    /// Containers.
+    pub containers: usize,
+    /// Records that were cut off half-way, removed.
+    pub removed: usize,
+}
+
+impl Engine {
+    /// Reads the store's records and makes them the engine's pods and containers.
+    ///
+    /// # Errors
+    /// When the store cannot be read. A record that cannot be is removed, with a warning.
+    pub async fn restore(&self) -> Result<Restored, EngineError> {
+        let records = self.inner.ports.records.load().await.doing(|| "read the records of the store".to_owned())?;
+        let (pods, containers): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.metadata.pod);
+        let mut of_pod: HashMap<String, Vec<StoredRecord>> = HashMap::new();
+        for record in containers {
+            of_pod.entry(record.metadata.pod_id.clone()).or_default().push(record);
+        }
+        let work: Vec<_> = pods
+            .into_iter()
+            .map(|pod| {
+                let containers = of_pod.remove(pod.id.as_str()).unwrap_or_default();
+                self.restore_pod(pod, containers)
+            })
+            .collect();
+        let mut found = Restored::default();
+        let mut results = stream::iter(work).buffer_unordered(PARALLEL);
+        while let Some(one) = results.next().await {
+            found.pods += one.pods;
+            found.containers += one.containers;
+            found.removed += one.removed;
+        }
+        for orphan in of_pod.into_values().flatten() {
+            tracing::warn!("Removing container {}: its pod {} does not exist", orphan.id, orphan.metadata.pod_id);
+            self.discard(&orphan).await;
+            found.removed += 1;
+        }
+        let known: Vec<String> = self.inner.pods.all().iter().map(|pod| pod.id.to_string()).collect();
+        if let Err(error) = self.inner.ports.network.sweep(&known).await {
+            tracing::warn!("Failed to give back networks of unknown pods: {}", crate::chain(error.as_ref()));
+        }
+        Ok(found)
+    }
+
+    /// Removes every pod and container of the store, as after a reboot, when none of their processes can be alive.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn wipe(&self) -> Result<usize, EngineError> {
+        let records = self.inner.ports.records.load().await.doing(|| "read the records of the store".to_owned())?;
+        let count = records.len();
+        let (pods, containers): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.metadata.pod);
+        for container in &containers {
+            self.discard(container).await;
+        }
+        for pod in &pods {
+            self.discard_pod(pod).await;
+        }
+        Ok(count)
+    }
+
+    async fn restore_pod(&self, record: StoredRecord, containers: Vec<StoredRecord>) -> Restored {
+        let mut found = Restored::default();
+        let pod = match self.load_pod(&record).await {
+            Ok(pod) => Arc::new(pod),
+            Err(reason) => {
+                tracing::warn!("Removing pod {}: {reason}", record.id);
+                for container in &containers {
+                    self.discard(container).await;
+                }
+                self.discard_pod(&record).await;
+                found.removed = 1 + containers.len();
+                return found;
+            }
+        };
+        self.inner.pods.insert(pod.id.as_str(), &pod.info.name, pod.clone());
+        found.pods = 1;
+        for record in &containers {
+            match self.load_container(record, &pod).await {
+                Ok(container) => {
+                    pod.add_container(container.id.clone());
+                    let container = Arc::new(container);
+                    self.inner.containers.insert(container.id.as_str(), &container.info.name, container.clone());
+                    found.containers += 1;
+                }
+                Err(reason) => {
+                    tracing::warn!("Removing container {}: {reason}", record.id);
+                    self.discard(record).await;
+                    found.removed += 1;
+                }
+            }
+        }
+        found
+    }
+
+    async fn load_pod(&self, record: &StoredRecord) -> Result<Pod, String> {
+        let id = PodId::parse(record.id.as_str()).map_err(|error| error.to_string())?;
+        let (spec, text) = parse_spec(record)?;
+        let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let info = SandboxAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        let state = match (record.state.as_deref(), info.spoofed) {
+            (Some(state), _) => ContainerState::parse(state).map_err(|error| crate::chain(&error))?,
+            (None, true) => ContainerState::default(),
+            (None, false) => return Err("its creation was cut off: it has no state.json".to_owned()),
+        };
+        let namespaces = namespace_paths(&spec, &info);
+        let mut stopped = record.stopped;
+        let backend = &self.inner.ports.backend;
+        if !stopped {
+            match backend.adopt_monitor(&id, &record.dirs).await {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched"),
+                Err(error) => tracing::warn!("Failed to reach the monitor of pod {id}: {}", crate::chain(error.as_ref())),
+            }
+        }
+        let pause = if info.spoofed {
+            None
+        } else {
+            let process = ProcessId { pid: state.init_pid, start_time: state.init_start_time.clone() };
+            let report = backend.inspect(&id, &record.id, &record.dirs, &process).await;
+            let ended = stopped || !matches!(report, Ok(MonitorReport::Alive { .. }));
+            stopped |= ended;
+            Some(Pause { process, ended: watch::Sender::new(ended) })
+        };
+        let paths = SandboxPaths {
+            resolv_conf: info.resolv_path.clone().into(),
+            hostname: info.hostname_path.clone().into(),
+            containerenv: record.dirs.run.join(".containerenv"),
+            shm: info.shm_path.clone().into(),
+        };
+        Ok(Pod::new(PodParts {
+            id,
+            info,
+            dirs: record.dirs.clone(),
+            namespaces,
+            paths,
+            pause,
+            spec: text.into(),
+            stopped,
+            network_stopped: record.network_stopped,
+        }))
+    }
+
+    async fn load_container(&self, record: &StoredRecord, pod: &Pod) -> Result<Container, String> {
+        let (spec, _) = parse_spec(record)?;
+        let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let info = ContainerAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        let state = record.state.as_deref().ok_or("its creation was cut off: it has no state.json")?;
+        let state = ContainerState::parse(state).map_err(|error| crate::chain(&error))?;
+        let oom_score_adj = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let resources =
+            resources.map(|r| crioxide_runtime_spec::resources::to_cri(r, oom_score_adj)).unwrap_or_default();
+        let container = Container {
+            id: record.id.clone(),
+            pod: pod.id.clone(),
+            info,
+            dirs: record.dirs.clone(),
+            handler: pod.info.runtime_handler.clone(),
+            spec: Arc::new(spec),
+            privileged: record.metadata.privileged,
+            resources: std::sync::RwLock::new(resources),
+            state: watch::Sender::new(Arc::new(state)),
+            gate: Mutex::default(),
+            stop: std::sync::Mutex::default(),
+            saving: Mutex::default(),
+        };
+        if container.is_alive() {
+            self.recheck(&container).await;
+        }
+        Ok(container)
+    }
+
+    /// Gives back what a container that cannot be restored may hold.
+    async fn discard(&self, record: &StoredRecord) {
+        let ports = &self.inner.ports;
+        let handler = &self.inner.settings.default_handler;
+        if let Ok(pod) = PodId::parse(&record.metadata.pod_id) {
+            warn(&record.id, ports.backend.delete(&pod, handler, &record.id, &record.dirs).await);
+        }
+        warn(&record.id, ports.records.unmount(&record.id).await);
+        warn(&record.id, ports.records.remove(&record.id).await);
+    }
+
+    /// Gives back what a pod that cannot be restored may hold. Everything is named after its id.
+    async fn discard_pod(&self, record: &StoredRecord) {
+        let Ok(id) = PodId::parse(record.id.as_str()) else { return };
+        let ports = &self.inner.ports;
+        let network = PodNetwork {
+            id: id.to_string(),
+            name: record.metadata.metadata_name.clone(),
+            namespace: record.metadata.namespace.clone(),
+            uid: record.metadata.uid.clone(),
+            netns: None,
+            port_mappings: Vec::new(),
+            annotations: Vec::new(),
+            cgroup_parent: String::new(),
+        };
+        warn(&record.id, ports.network.remove(&network).await);
+        let _ = ports.backend.adopt_monitor(&id, &record.dirs).await;
+        warn(&record.id, ports.backend.stop_monitor(&id).await);
+        warn(&record.id, ports.host.remove_namespaces(&id, &NamespacePaths::default()).await);
+        warn(&record.id, ports.host.remove_files(&record.dirs).await);
+        warn(&record.id, ports.host.release_cgroup(&record.dirs, "").await);
+        warn(&record.id, ports.records.remove(&record.id).await);
+    }
+}
+
+fn warn(id: &ContainerId, result: crate::ports::PortResult<()>) {
+    if let Err(error) = result {
+        tracing::warn!("While removing what is left of {id}: {}", crate::chain(error.as_ref()));
+    }
+}
+
+fn parse_spec(record: &StoredRecord) -> Result<(oci_spec::runtime::Spec, String), String> {
+    let bytes = record.config.as_deref().ok_or("its creation was cut off: it has no config.json")?;
+    let spec = serde_json::from_slice(bytes).map_err(|error| format!("its config.json is broken: {error}"))?;
+    Ok((spec, String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// The pins that the record's spec names.
+fn namespace_paths(spec: &oci_spec::runtime::Spec, info: &SandboxAnnotations) -> NamespacePaths {
+    use oci_spec::runtime::LinuxNamespaceType as Kind;
+    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
+    let path = |kind: Kind| list.iter().find(|ns| ns.typ() == kind).and_then(|ns| ns.path().clone());
+    NamespacePaths {
+        net: path(Kind::Network),
+        ipc: path(Kind::Ipc),
+        uts: path(Kind::Uts),
+        user: path(Kind::User),
+        pid: if info.spoofed { None } else { path(Kind::Pid) },
+    }
+}
+

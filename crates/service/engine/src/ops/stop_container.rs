@@ -1,0 +1,95 @@
+//! StopContainer: the polite signal, then the kernel's kill until the process is gone.
+//!
+//! Concurrent stops share one loop, which outlives its callers; a later one can only bring the kill forward.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::{Instant, sleep, sleep_until}};
+
+use crate::{Engine, EngineError, container::{Container, StopUnderWay}, ports::KillScope};
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+/// First pause between two kills of a process that does not go; it doubles from try to try.
+const KILL_PAUSE: Duration = Duration::from_millis(20);
+const KILL_PAUSE_MAX: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// Stops a container within `grace`; an unknown or stopped one is stopped already.
+    ///
+    /// # Errors
+    /// When the id is ambiguous.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        let Some(container) = self.container_if_exists(id)? else { return Ok(()) };
+        self.stop(&container, grace).await;
+        Ok(())
+    }
+
+    /// Stops a container and returns when it is down.
+    pub(crate) async fn stop(&self, container: &Arc<Container>, grace: Duration) {
+        if !container.is_alive() {
+            return;
+        }
+        self.begin_stop(container, Instant::now() + grace);
+        container.ended().await;
+    }
+
+    /// Starts the stop, or brings the deadline of the one under way forward.
+    fn begin_stop(&self, container: &Arc<Container>, deadline: Instant) {
+        let mut stop = container.stop.lock().expect("no holder of this lock panics");
+        if let Some(under_way) = stop.as_ref() {
+            under_way.deadline.send_if_modified(|current| {
+                let earlier = deadline < *current;
+                if earlier {
+                    *current = deadline;
+                }
+                earlier
+            });
+            return;
+        }
+        let (sender, receiver) = watch::channel(deadline);
+        *stop = Some(StopUnderWay { deadline: sender });
+        let (engine, container) = (self.clone(), container.clone());
+        tokio::spawn(async move {
+            engine.drive_stop(&container, receiver).await;
+            *container.stop.lock().expect("no holder of this lock panics") = None;
+        });
+    }
+
+    async fn drive_stop(&self, container: &Container, mut deadline: watch::Receiver<Instant>) {
+        let backend = &self.inner.ports.backend;
+        if *deadline.borrow() > Instant::now() {
+            let signal = stop_signal(container);
+            if let Err(error) = backend.kill(&container.handler, &container.id, signal, KillScope::Init).await {
+                tracing::debug!("Failed to send signal {signal} to container {}: {error}", container.id);
+            }
+            loop {
+                let at = *deadline.borrow_and_update();
+                tokio::select! {
+                    () = container.ended() => return,
+                    () = sleep_until(at) => break,
+                    _ = deadline.changed() => {}
+                }
+            }
+            tracing::info!("Stopping container {} with stop signal({signal}) timed out. Killing it", container.id);
+        }
+        let mut pause = KILL_PAUSE;
+        loop {
+            // A paused container takes no signal before it is thawed; SIGKILL on v1 needs it too.
+            if let Err(error) = backend.kill(&container.handler, &container.id, SIGKILL, KillScope::Init).await {
+                tracing::debug!("Failed to kill container {}: {error}", container.id);
+            }
+            tokio::select! {
+                () = container.ended() => return,
+                () = sleep(pause) => pause = (pause * 2).min(KILL_PAUSE_MAX),
+            }
+            self.recheck(container).await;
+        }
+    }
+}
+
+/// The signal that the request or the image asks for; SIGTERM otherwise.
+fn stop_signal(container: &Container) -> i32 {
+    let name = container.info.stop_signal.as_deref();
+    name.and_then(crioxide_runtime_spec::stop_signal::parse).unwrap_or(SIGTERM)
+}

@@ -1,0 +1,137 @@
+//! A pod sandbox.
+//!
+//! ```text
+//! (being made, invisible) --> Ready --> NotReady --> removed
+//! ```
+
+use std::{collections::BTreeSet, sync::{RwLock, atomic::{AtomicBool, Ordering}}};
+
+use crioxide_names::{ContainerId, PodId};
+use crioxide_node_records::SandboxAnnotations;
+use tokio::sync::{Mutex, watch};
+
+use crate::ports::{NamespacePaths, PodNetwork, ProcessId, RecordDirs, SandboxPaths};
+use crioxide_cri_api::v1;
+
+/// The pause process of a pod-level PID namespace.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    pub(crate) process: ProcessId,
+    /// Turns true when it has ended.
+    pub(crate) ended: watch::Sender<bool>,
+}
+
+/// A pod sandbox that exists. What is not behind a lock never changes.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) id: PodId,
+    /// What its record says.
+    pub(crate) info: SandboxAnnotations,
+    pub(crate) dirs: RecordDirs,
+    pub(crate) namespaces: NamespacePaths,
+    pub(crate) paths: SandboxPaths,
+    pub(crate) pause: Option<Pause>,
+    /// OCI spec of the record, for verbose status and the containers' sysctls.
+    pub(crate) spec: std::sync::Arc<str>,
+    /// Held while the pod is stopped or removed, and shared with nothing else.
+    pub(crate) gate: Mutex<()>,
+    stopped: AtomicBool,
+    network_stopped: AtomicBool,
+    containers: RwLock<BTreeSet<ContainerId>>,
+}
+
+/// What makes a [`Pod`].
+pub(crate) struct PodParts {
+    pub(crate) id: PodId,
+    pub(crate) info: SandboxAnnotations,
+    pub(crate) dirs: RecordDirs,
+    pub(crate) namespaces: NamespacePaths,
+    pub(crate) paths: SandboxPaths,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) spec: std::sync::Arc<str>,
+    pub(crate) stopped: bool,
+    pub(crate) network_stopped: bool,
+}
+
+impl Pod {
+    pub(crate) fn new(parts: PodParts) -> Self {
+        Self {
+            id: parts.id,
+            info: parts.info,
+            dirs: parts.dirs,
+            namespaces: parts.namespaces,
+            paths: parts.paths,
+            pause: parts.pause,
+            spec: parts.spec,
+            gate: Mutex::new(()),
+            stopped: AtomicBool::new(parts.stopped),
+            network_stopped: AtomicBool::new(parts.network_stopped),
+            containers: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> v1::PodSandboxState {
+        if self.is_stopped() { v1::PodSandboxState::SandboxNotready } else { v1::PodSandboxState::SandboxReady }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_stopped(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn network_is_stopped(&self) -> bool {
+        self.network_stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_network_stopped(&self) {
+        self.network_stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn containers(&self) -> Vec<ContainerId> {
+        self.containers.read().expect("no holder of this lock panics").iter().cloned().collect()
+    }
+
+    pub(crate) fn add_container(&self, id: ContainerId) {
+        self.containers.write().expect("no holder of this lock panics").insert(id);
+    }
+
+    pub(crate) fn remove_container(&self, id: &ContainerId) {
+        self.containers.write().expect("no holder of this lock panics").remove(id);
+    }
+
+    /// The pod as its network sees it.
+    pub(crate) fn network(&self) -> PodNetwork {
+        pod_network(&self.info, &self.namespaces)
+    }
+}
+
+/// A pod as its network sees it, from its record.
+pub(crate) fn pod_network(info: &SandboxAnnotations, namespaces: &NamespacePaths) -> PodNetwork {
+    PodNetwork {
+        id: info.id.clone(),
+        name: info.kube_name.clone(),
+        namespace: info.namespace.clone(),
+        uid: info.metadata.uid.clone(),
+        netns: namespaces.net.clone(),
+        port_mappings: info.port_mappings.iter().map(cri_port).collect(),
+        annotations: info.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        cgroup_parent: info.cgroup_parent.clone(),
+    }
+}
+
+fn cri_port(port: &crioxide_node_records::annotations::values::PortMapping) -> v1::PortMapping {
+    let protocol = match port.protocol.as_str() {
+        "UDP" => v1::Protocol::Udp,
+        "SCTP" => v1::Protocol::Sctp,
+        _ => v1::Protocol::Tcp,
+    };
+    v1::PortMapping {
+        protocol: protocol.into(),
+        container_port: port.container_port,
+        host_port: port.host_port,
+        host_ip: port.host_ip.clone(),
+    }
+}

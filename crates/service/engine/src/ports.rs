@@ -1,0 +1,48 @@
+//! The engine's ports: everything it needs from the host, as narrow traits that the daemon implements.
+//!
+//! A port's error is opaque to the engine, which adds what it was doing and hands the text on.
+
+mod backend;
+mod host;
+mod images;
+mod network;
+mod records;
+mod stats;
+
+use std::sync::Arc;
+
+pub use backend::{Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope, MonitorReport, ProcessId};
+pub use host::{ConfinementRequest, DevicesRequest, MissingSource, NamespaceRequest, NamespacePaths, SandboxFiles, SandboxHost, SandboxPaths};
+pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
+pub use network::{Network, NetworkResult, PodNetwork};
+pub use records::{Marker, NewRecord, RecordDirs, Records, StoredRecord};
+pub use stats::{CgroupStats, Stats, Usage};
+
+/// Why a port could not do it.
+pub type PortError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What a port answers.
+pub type PortResult<T> = Result<T, PortError>;
+
+/// All ports together.
+#[derive(Clone)]
+pub struct Ports {
+    /// Images.
+    pub images: Arc<dyn ImageService>,
+    /// Records and root filesystems of pods and containers.
+    pub records: Arc<dyn Records>,
+    /// Pod networks.
+    pub network: Arc<dyn Network>,
+    /// Namespaces, files and cgroups of pods.
+    pub host: Arc<dyn SandboxHost>,
+    /// Processes: monitors and runtimes.
+    pub backend: Arc<dyn Backend>,
+    /// Resource usage.
+    pub stats: Arc<dyn Stats>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ports")
+    }
+}

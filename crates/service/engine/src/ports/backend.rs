@@ -1,0 +1,147 @@
+//! Processes: the monitors, the runtimes behind them, and what they report.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use crioxide_names::{ContainerId, PodId};
+
+use super::{PortResult, RecordDirs};
+
+/// A process, told from later ones with the same number by its start time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessId {
+    /// Number in the host's PID namespace.
+    pub pid: i32,
+    /// Field 22 of /proc/pid/stat, as text.
+    pub start_time: String,
+}
+
+/// A container whose process is to be made.
+#[derive(Debug, Clone)]
+pub struct CreateProcess {
+    /// Pod whose monitor owns it.
+    pub pod: PodId,
+    /// Id.
+    pub id: ContainerId,
+    /// Name, for logs.
+    pub name: String,
+    /// Runtime handler, as configured.
+    pub handler: String,
+    /// Directories; the run directory is the bundle.
+    pub dirs: RecordDirs,
+    /// CRI log file.
+    pub log_path: PathBuf,
+    /// A terminal instead of pipes.
+    pub terminal: bool,
+    /// Standard input stays open.
+    pub stdin: bool,
+    /// Standard input closes when the first attached client leaves.
+    pub stdin_once: bool,
+}
+
+/// A created container's process.
+#[derive(Debug, Clone)]
+pub struct ContainerProcess {
+    /// Its init.
+    pub init: ProcessId,
+    /// The monitor that owns it.
+    pub monitor: ProcessId,
+}
+
+/// Which processes of a container a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillScope {
+    /// Its init.
+    Init,
+    /// All processes of its cgroup.
+    All,
+}
+
+/// A process to run in a container, to the end.
+#[derive(Debug, Clone)]
+pub struct ExecProcess {
+    /// Pod.
+    pub pod: PodId,
+    /// Container.
+    pub id: ContainerId,
+    /// Runtime handler.
+    pub handler: String,
+    /// Directories of the container.
+    pub dirs: RecordDirs,
+    /// OCI process as JSON.
+    pub process: Vec<u8>,
+    /// Ends the process; `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// Bytes of output kept, both streams together.
+    pub output_limit: usize,
+}
+
+/// How it went.
+#[derive(Debug, Clone)]
+pub enum ExecOutput {
+    /// It ended by itself.
+    Done {
+        /// Standard output.
+        stdout: Vec<u8>,
+        /// Standard error.
+        stderr: Vec<u8>,
+        /// Exit code, 128 + n for signal n.
+        exit_code: i32,
+    },
+    /// It was killed at its deadline.
+    TimedOut,
+}
+
+/// The end of a container's process.
+#[derive(Debug, Clone)]
+pub struct ExitReport {
+    /// Container, or the pod's own id for its pause process.
+    pub id: ContainerId,
+    /// Exit code, 128 + n for signal n; `None` if nobody saw it.
+    pub exit_code: Option<i32>,
+    /// The kernel's memory killer was at work.
+    pub oom_killed: bool,
+    /// Unix nanoseconds.
+    pub finished_at: i64,
+}
+
+/// What is known of a container's process after the daemon was away.
+#[derive(Debug, Clone)]
+pub enum MonitorReport {
+    /// It runs, or waits to be started.
+    Alive {
+        /// Its monitor still watches it.
+        monitored: bool,
+    },
+    /// It ended.
+    Exited(ExitReport),
+    /// There is no trace of it.
+    Lost,
+}
+
+/// Monitors and runtimes.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Starts the pod's monitor.
+    async fn start_monitor(&self, pod: &PodId, dirs: &RecordDirs, cgroup_parent: &str) -> PortResult<ProcessId>;
+    /// Ends the pod's monitor; not being there is no error.
+    async fn stop_monitor(&self, pod: &PodId) -> PortResult<()>;
+    /// Finds the monitor of a pod again. `false` if it is gone.
+    async fn adopt_monitor(&self, pod: &PodId, dirs: &RecordDirs) -> PortResult<bool>;
+    /// Makes a container, ready to be started.
+    async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess>;
+    /// Runs the user's process.
+    async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()>;
+    /// Sends a signal.
+    async fn kill(&self, handler: &str, id: &ContainerId, signal: i32, scope: KillScope) -> PortResult<()>;
+    /// Gives back what runtime and monitor hold for a container, killing what still runs.
+    async fn delete(&self, pod: &PodId, handler: &str, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()>;
+    /// Runs a process in a container.
+    async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput>;
+    /// Opens the log file anew.
+    async fn reopen_log(&self, pod: &PodId, id: &ContainerId) -> PortResult<()>;
+    /// Changes limits; `resources` is the OCI JSON.
+    async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()>;
+    /// What became of a container while nobody looked; `init` is what state.json says.
+    async fn inspect(&self, pod: &PodId, id: &ContainerId, dirs: &RecordDirs, init: &ProcessId) -> PortResult<MonitorReport>;
+}

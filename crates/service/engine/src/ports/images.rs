@@ -1,0 +1,58 @@
+//! Images, as the CRI image service and container creation see them.
+
+use async_trait::async_trait;
+use crioxide_cri_api::v1;
+use crioxide_names::ImageId;
+use crioxide_runtime_spec::image_facts::ImageFacts;
+
+use super::PortResult;
+
+/// An image of the store that a container can be made from.
+#[derive(Debug, Clone)]
+pub struct ResolvedImage {
+    /// Id in the store.
+    pub id: ImageId,
+    /// One of its names, empty if it has none.
+    pub name: String,
+    /// `repository@digest` for each known combination, sorted.
+    pub repo_digests: Vec<String>,
+    /// The parts of its OCI config that make a container.
+    pub config: ImageFacts,
+}
+
+/// An image with what `verbose` asks for.
+#[derive(Debug, Clone)]
+pub struct ImageStatus {
+    /// The image.
+    pub image: v1::Image,
+    /// Labels and OCI config as JSON: `{"labels":…,"imageSpec":…}`.
+    pub info: String,
+}
+
+/// A pull as the kubelet asks for it.
+#[derive(Debug, Clone)]
+pub struct PullRequest {
+    /// Reference as given.
+    pub image: String,
+    /// Credentials of the request.
+    pub auth: Option<v1::AuthConfig>,
+    /// Kubernetes namespace of the pod it is for, empty if unknown.
+    pub namespace: String,
+}
+
+/// The image store and its registries.
+#[async_trait]
+pub trait ImageService: Send + Sync {
+    /// The image for a container, by id, id prefix, name or digest; nothing is pulled.
+    async fn resolve(&self, image: &str) -> PortResult<Option<ResolvedImage>>;
+    /// All images, or the one that the filter text finds.
+    async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>>;
+    /// One image.
+    async fn status(&self, image: &str) -> PortResult<Option<ImageStatus>>;
+    /// Fetches an image and returns its id.
+    async fn pull(&self, request: PullRequest) -> PortResult<ImageId>;
+    /// Removes an image (by id) or a name of it; what is not there is no error.
+    async fn remove(&self, image: &str) -> PortResult<()>;
+    /// Usage of the image and container file systems.
+    async fn fs_info(&self) -> PortResult<v1::ImageFsInfoResponse>;
+}

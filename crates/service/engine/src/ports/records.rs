@@ -1,0 +1,86 @@
+//! Records and root filesystems of pods and containers in the store.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use crioxide_names::{ContainerId, ImageId};
+use crioxide_node_records::StorageMetadata;
+
+use super::PortResult;
+
+/// Where a record keeps its files.
+#[derive(Debug, Clone)]
+pub struct RecordDirs {
+    /// Survives a reboot: config.json, state.json and markers.
+    pub persistent: PathBuf,
+    /// Gone after a reboot; the OCI bundle.
+    pub run: PathBuf,
+}
+
+/// A pod or container to be recorded.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// Id; a pod's is also that of its infra container.
+    pub id: ContainerId,
+    /// Names, unique in the store.
+    pub names: Vec<String>,
+    /// Image whose top layer is the parent of the read-write layer; none for a pod without one.
+    pub image: Option<ImageId>,
+    /// CRI-O's own part of the record.
+    pub metadata: StorageMetadata,
+}
+
+/// A record found in the store at start.
+#[derive(Debug, Clone)]
+pub struct StoredRecord {
+    /// Id.
+    pub id: ContainerId,
+    /// CRI-O's own part of the record.
+    pub metadata: StorageMetadata,
+    /// Image id, empty for none.
+    pub image: String,
+    /// Files.
+    pub dirs: RecordDirs,
+    /// Content of config.json, if there is one.
+    pub config: Option<Vec<u8>>,
+    /// Content of state.json, if there is one.
+    pub state: Option<Vec<u8>>,
+    /// `stopped` marker.
+    pub stopped: bool,
+    /// `network-stopped` marker.
+    pub network_stopped: bool,
+}
+
+/// Empty files beside config.json that say what has been done already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    /// StopPodSandbox finished.
+    Stopped,
+    /// The pod's network was given back.
+    NetworkStopped,
+}
+
+/// The store's container records.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// Adds a record with its read-write layer.
+    async fn create(&self, record: NewRecord) -> PortResult<RecordDirs>;
+    /// Mounts the read-write layer and returns the root filesystem.
+    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf>;
+    /// Unmounts it; not being mounted is no error.
+    async fn unmount(&self, id: &ContainerId) -> PortResult<()>;
+    /// Removes record, layer and directories; not being there is no error.
+    async fn remove(&self, id: &ContainerId) -> PortResult<()>;
+    /// Writes config.json to both directories.
+    async fn save_config(&self, dirs: &RecordDirs, json: Vec<u8>) -> PortResult<()>;
+    /// Replaces state.json.
+    async fn save_state(&self, dirs: &RecordDirs, json: String) -> PortResult<()>;
+    /// Sets a marker.
+    async fn mark(&self, dirs: &RecordDirs, marker: Marker) -> PortResult<()>;
+    /// A file of a root filesystem, looked up inside it, of at most `max` bytes; `None` if it is not there.
+    async fn read_in_root(&self, rootfs: &std::path::Path, path: &str, max: u64) -> PortResult<Option<Vec<u8>>>;
+    /// Writes a file of the run directory, replacing it; returns its path.
+    async fn write_run_file(&self, dirs: &RecordDirs, name: &'static str, content: Vec<u8>) -> PortResult<PathBuf>;
+    /// All records that are CRI-O's.
+    async fn load(&self) -> PortResult<Vec<StoredRecord>>;
+}
