@@ -16,8 +16,11 @@ use crate::mounts::fixed::Writability;
 use crate::spec_error::SpecError;
 use crate::user::ResolvedUser;
 
-/// Version of the OCI runtime specification the specs follow.
-pub const OCI_VERSION: &str = "1.3.0";
+/// Version of the OCI runtime specification that the specs claim.
+///
+/// Nothing newer than 1.1 is used, and crun before 1.9 takes only versions in whose text it finds `1.0`, which 1.1.0 is
+/// the last one to hold: it refuses 1.2.0 and later with "unknown version specified".
+pub const OCI_VERSION: &str = "1.1.0";
 
 /// A spec without the library's sample values.
 pub(crate) fn empty_spec(hostname: &str) -> Spec {
