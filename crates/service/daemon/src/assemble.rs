@@ -94,6 +94,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         host: Arc::new(Host {
             namespaces_dir: config.runtime.namespaces_dir.clone(),
             driver,
+            parents: Arc::default(),
             profiles: Arc::new(profiles(config)),
             devices: Arc::new(device_settings(config)?),
         }),

@@ -1,6 +1,11 @@
 //! The cgroup parent of a pod: the kubelet's, or made and removed by us where nobody else did.
 
-use std::{io::ErrorKind, path::{Path, PathBuf}};
+use std::{
+    collections::{HashMap, HashSet},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_engine::ports::PortError;
@@ -11,33 +16,87 @@ use crioxide_names::PodId;
 const OWNED: &str = "cgroup-parent";
 /// File in a pod's run directory that names its monitor's cgroup.
 const MONITOR: &str = "monitor-cgroup";
+/// Largest note that is read back, bytes.
+const NOTE_MAX: u64 = 1 << 20;
 
-/// Notes which directories of the pod's cgroup parent do not exist yet: containers make them, and they go with the pod.
-pub(crate) fn prepare(driver: Driver, run: &Path, parent: &str) -> Result<(), PortError> {
-    if parent.is_empty() || driver == Driver::Systemd {
-        // systemd removes slices by itself when they are empty.
-        return Ok(());
-    }
-    let group = Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(parent, driver)?);
-    let directories = group.directories();
-    // Hierarchies differ in what a container manager left in them; one answer for all keeps the note simple.
-    if directories.iter().all(|directory| directory.exists()) {
-        return Ok(());
-    }
-    let mut missing = Vec::new();
-    for directory in &directories {
-        let mut below = Vec::new();
-        let mut current = directory.clone();
-        while !current.exists() {
-            below.push(current.clone());
-            let Some(up) = current.parent() else { break };
-            current = up.to_owned();
+/// The cgroup parents that we made, each directory with the run directories of the pods that live in it.
+///
+/// Pods share parents, so a directory goes with the last of its pods and not while another one is about to use it.
+/// Each pod's own note lists all of its directories that are ours: after a restart [`Self::claim`] reads it back.
+#[derive(Debug, Default)]
+pub(crate) struct OwnParents(Mutex<HashMap<PathBuf, HashSet<PathBuf>>>);
+
+impl OwnParents {
+    /// Makes a pod's cgroup parent where nobody has, and notes the pod as a user of what is ours of it.
+    pub(crate) fn claim(&self, driver: Driver, run: &Path, parent: &str) -> Result<(), PortError> {
+        if parent.is_empty() || driver == Driver::Systemd {
+            // systemd removes slices by itself when they are empty.
+            return Ok(());
         }
-        missing.extend(below.into_iter().rev());
+        let mut users = self.0.lock().expect("no holder of this lock panics");
+        let mut claimed = noted(run)?;
+        if claimed.is_empty() {
+            let layout = CgroupLayout::host()?;
+            let path = CgroupPath::parse(parent, driver)?;
+            let levels = path.directory().split('/').count();
+            let directories = Cgroup::at(layout, path.clone()).directories();
+            let missing = directories.iter().any(|directory| !directory.exists());
+            let ours = |level: &&Path| users.contains_key(*level) || missing && !level.exists();
+            for directory in &directories {
+                let ours: Vec<_> = directory.ancestors().take(levels).filter(ours).map(Path::to_owned).collect();
+                claimed.extend(ours.into_iter().rev());
+            }
+            if claimed.is_empty() {
+                return Ok(());
+            }
+            // Before the directories, so that a crash in between leaves none that nobody knows of.
+            let list: Vec<_> = claimed.iter().map(|path| path.to_string_lossy()).collect();
+            let options = AtomicOptions { mode: 0o600, sync: Sync::None };
+            atomic_write(&run.join(OWNED), list.join("\n").as_bytes(), options)?;
+            if missing {
+                Cgroup::create(layout, path, None, None)?;
+            }
+        }
+        for directory in claimed {
+            users.entry(directory).or_default().insert(run.to_owned());
+        }
+        Ok(())
     }
-    let list: Vec<_> = missing.iter().map(|path| path.to_string_lossy()).collect();
-    atomic_write(&run.join(OWNED), list.join("\n").as_bytes(), AtomicOptions { mode: 0o600, sync: Sync::None })?;
-    Ok(())
+
+    /// Removes the pod's monitor's cgroup, and the directories that no other pod uses, as far as they are empty.
+    pub(crate) fn release(&self, driver: Driver, run: &Path) -> Result<(), PortError> {
+        match read_to_string_limited(run.join(MONITOR), 4096) {
+            Ok(path) => Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(&path, driver)?).remove()?,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut users = self.0.lock().expect("no holder of this lock panics");
+        for directory in noted(run)?.into_iter().rev() {
+            if let Some(pods) = users.get_mut(&directory) {
+                pods.remove(run);
+                if !pods.is_empty() {
+                    continue;
+                }
+            }
+            match std::fs::remove_dir(&directory) {
+                Ok(()) => {}
+                // Somebody else, who is not a pod of ours, has moved in.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {}
+                Err(error) => return Err(format!("cannot remove cgroup {}: {error}", directory.display()).into()),
+            }
+            users.remove(&directory);
+        }
+        Ok(())
+    }
+}
+
+/// The directories that a pod's note lists, outermost first.
+fn noted(run: &Path) -> Result<Vec<PathBuf>, PortError> {
+    match read_to_string_limited(run.join(OWNED), NOTE_MAX) {
+        Ok(list) => Ok(list.lines().map(PathBuf::from).collect()),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where a pod's monitor belongs, as `monitor_cgroup` says: nowhere in particular, the pod's cgroup, or a slice.
@@ -65,25 +124,58 @@ pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
     Ok(atomic_write(&run.join(MONITOR), path.as_bytes(), options)?)
 }
 
-/// Removes the noted directories as far as they are empty: another pod may live in one of them.
-pub(crate) fn release(driver: Driver, run: &Path) -> Result<(), PortError> {
-    match read_to_string_limited(run.join(MONITOR), 4096) {
-        Ok(path) => Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(&path, driver)?).remove()?,
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error.into()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cgroup parent of two levels that nobody else uses, and the directories that stand for its topmost one.
+    fn parent(name: &str) -> Option<(String, Vec<PathBuf>)> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return None;
+        }
+        let top = format!("crioxidetest-{name}-{}", std::process::id());
+        let path = CgroupPath::parse(&format!("/{top}"), Driver::Cgroupfs).unwrap();
+        let directories = Cgroup::at(CgroupLayout::host().unwrap(), path).directories();
+        Some((format!("/{top}/below"), directories))
     }
-    let note = run.join(OWNED);
-    let list = match read_to_string_limited(&note, 1 << 20) {
-        Ok(list) => list,
-        Err(error) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    for directory in list.lines().rev().map(PathBuf::from) {
-        match std::fs::remove_dir(&directory) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {}
-            Err(error) => return Err(format!("cannot remove cgroup {}: {error}", directory.display()).into()),
+
+    fn all(directories: &[PathBuf], there: bool) -> bool {
+        directories.iter().all(|directory| directory.exists() == there)
+    }
+
+    #[test]
+    fn a_parent_goes_with_the_last_pod_in_it() {
+        let Some((parent, top)) = parent("last") else { return };
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let parents = OwnParents::default();
+        parents.claim(Driver::Cgroupfs, one.path(), &parent).unwrap();
+        assert!(all(&top, true));
+        parents.claim(Driver::Cgroupfs, two.path(), &parent).unwrap();
+        // Neither has a container yet: only the note keeps the directories.
+        parents.release(Driver::Cgroupfs, one.path()).unwrap();
+        assert!(top.iter().all(|directory| directory.join("below").exists()));
+        // Another daemon, told of the pod by its note, ends it.
+        let parents = OwnParents::default();
+        parents.claim(Driver::Cgroupfs, two.path(), &parent).unwrap();
+        parents.release(Driver::Cgroupfs, two.path()).unwrap();
+        assert!(all(&top, false));
+    }
+
+    #[test]
+    fn a_parent_of_somebody_else_stays() {
+        let Some((parent, top)) = parent("foreign") else { return };
+        for directory in &top {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let run = tempfile::tempdir().unwrap();
+        let parents = OwnParents::default();
+        parents.claim(Driver::Cgroupfs, run.path(), &parent).unwrap();
+        parents.release(Driver::Cgroupfs, run.path()).unwrap();
+        assert!(all(&top, true));
+        assert!(top.iter().all(|directory| !directory.join("below").exists()));
+        for directory in &top {
+            std::fs::remove_dir(directory).unwrap();
         }
     }
-    Ok(())
 }

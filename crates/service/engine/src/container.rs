@@ -86,9 +86,14 @@ impl Container {
 
     /// The cgroup, as the spec names it.
     pub(crate) fn cgroups_path(&self) -> String {
-        let path = self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-        path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        cgroups_path(&self.spec)
     }
+}
+
+/// The cgroup that a spec names; empty if it names none.
+pub(crate) fn cgroups_path(spec: &oci_spec::runtime::Spec) -> String {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// CRI's view of a recorded state.

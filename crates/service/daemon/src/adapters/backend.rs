@@ -144,7 +144,7 @@ impl Backend for Processes {
                 exit_dir: self.settings.exits_dir.clone(),
                 persist_dir: request.dirs.persistent.clone(),
                 attach_socket_dir: self.settings.attach_dir.clone(),
-                cgroup: None,
+                cgroup: Some(request.cgroups_path.clone()).filter(|path| !path.is_empty()),
                 no_pivot: self.settings.no_pivot,
                 timeout_ms: handler.create_timeout_ms,
             })

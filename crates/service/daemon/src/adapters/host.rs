@@ -17,7 +17,7 @@ use crioxide_files::InRoot;
 use crioxide_names::PodId;
 use crioxide_runtime_spec::{Confinement, Devices, mounts::volumes::VolumeSource};
 
-use crate::{blocking, pod_cgroup};
+use crate::{blocking, pod_cgroup::OwnParents};
 
 pub(crate) use confinement::Profiles;
 
@@ -26,6 +26,7 @@ pub(crate) use confinement::Profiles;
 pub(crate) struct Host {
     pub(crate) namespaces_dir: PathBuf,
     pub(crate) driver: Driver,
+    pub(crate) parents: Arc<OwnParents>,
     pub(crate) profiles: Arc<Profiles>,
     pub(crate) devices: Arc<devices::DeviceSettings>,
 }
@@ -54,12 +55,17 @@ impl SandboxHost for Host {
             let mut pinned = crioxide_namespaces::create_pinned(&dir, &name, &wanted)?;
             if !request.net {
                 // As CRI-O: port forwarding and statistics find the host's network by the same kind of path.
-                pinned.net = Some(crioxide_namespaces::pin_existing(
-                    &dir,
-                    &name,
-                    crioxide_namespaces::Kind::Net,
-                    Path::new("/proc/self/ns/net"),
-                )?);
+                let (kind, own) = (crioxide_namespaces::Kind::Net, Path::new("/proc/self/ns/net"));
+                match crioxide_namespaces::pin_existing(&dir, &name, kind, own) {
+                    Ok(path) => pinned.net = Some(path),
+                    Err(error) => {
+                        for path in [pinned.ipc, pinned.uts].iter().flatten() {
+                            // The error that matters is the first one.
+                            let _ = crioxide_namespaces::remove_pin(path);
+                        }
+                        return Err(error.into());
+                    }
+                }
             }
             let PinnedPaths { net, ipc, uts, user } = pinned.into();
             Ok::<_, PortError>(NamespacePaths { net, ipc, uts, user, pid: None })
@@ -98,13 +104,14 @@ impl SandboxHost for Host {
     }
 
     async fn prepare_cgroup(&self, dirs: &RecordDirs, parent: &str) -> PortResult<()> {
-        let (driver, run, parent) = (self.driver, dirs.run.clone(), parent.to_owned());
-        blocking::run(move || pod_cgroup::prepare(driver, &run, &parent)).await
+        let (parents, driver) = (self.parents.clone(), self.driver);
+        let (run, parent) = (dirs.run.clone(), parent.to_owned());
+        blocking::run(move || parents.claim(driver, &run, &parent)).await
     }
 
     async fn release_cgroup(&self, dirs: &RecordDirs, _parent: &str) -> PortResult<()> {
-        let (driver, run) = (self.driver, dirs.run.clone());
-        blocking::run(move || pod_cgroup::release(driver, &run)).await
+        let (parents, driver, run) = (self.parents.clone(), self.driver, dirs.run.clone());
+        blocking::run(move || parents.release(driver, &run)).await
     }
 
     async fn create_log_dir(&self, path: &str) -> PortResult<()> {

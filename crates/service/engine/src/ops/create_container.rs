@@ -172,7 +172,7 @@ impl Engine {
         saved.doing(|| format!("failed to record container {}", plan.name))?;
 
         let handler = plan.pod.info.runtime_handler.clone();
-        let process = ports.backend.create(&create_process(plan, &dirs, &handler)).await;
+        let process = ports.backend.create(&create_process(plan, &dirs, &handler, &spec)).await;
         let process = process.doing(|| "container create failed".to_owned())?;
         let (backend, pod, id) = (ports.backend.clone(), plan.pod.id.clone(), plan.id.clone());
         let (owned_dirs, owned_handler) = (dirs.clone(), handler.clone());
@@ -331,13 +331,14 @@ fn new_record(plan: &Plan, created: i64) -> NewRecord {
     }
 }
 
-fn create_process(plan: &Plan, dirs: &RecordDirs, handler: &str) -> CreateProcess {
+fn create_process(plan: &Plan, dirs: &RecordDirs, handler: &str, spec: &Spec) -> CreateProcess {
     CreateProcess {
         pod: plan.pod.id.clone(),
         id: plan.id.clone(),
         name: plan.name.clone(),
         handler: handler.to_owned(),
         dirs: dirs.clone(),
+        cgroups_path: crate::container::cgroups_path(spec),
         log_path: plan.log_path.clone(),
         terminal: plan.config.tty,
         stdin: plan.config.stdin,

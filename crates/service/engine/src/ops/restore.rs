@@ -125,7 +125,11 @@ impl Engine {
         let id = PodId::parse(record.id.as_str()).map_err(|error| error.to_string())?;
         let (spec, text) = parse_spec(record)?;
         let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let info = SandboxAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        let mut info = SandboxAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        if info.runtime_handler.is_empty() {
+            // As CRI-O records a pod that named none.
+            info.runtime_handler.clone_from(&self.inner.settings.default_handler);
+        }
         let state = match (record.state.as_deref(), info.spoofed) {
             (Some(state), _) => ContainerState::parse(state).map_err(|error| crate::chain(&error))?,
             (None, true) => ContainerState::default(),

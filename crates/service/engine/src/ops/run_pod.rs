@@ -186,7 +186,7 @@ impl Engine {
         saved.doing(|| format!("failed to record pod {}", plan.name))?;
         let mut pause = None;
         if plan.pause {
-            let process = self.start_pause(plan, &dirs, undo).await?;
+            let process = self.start_pause(plan, &dirs, &spec, undo).await?;
             if plan.options.pid() == v1::NamespaceMode::Pod {
                 made.namespaces.pid = Some(format!("/proc/{}/ns/pid", process.init.pid).into());
             }
@@ -220,7 +220,13 @@ impl Engine {
     }
 
     /// The infra container: made and run like any other, under the pod's own id.
-    async fn start_pause(&self, plan: &Plan, dirs: &RecordDirs, undo: &mut Undo) -> Result<ContainerProcess, EngineError> {
+    async fn start_pause(
+        &self,
+        plan: &Plan,
+        dirs: &RecordDirs,
+        spec: &oci_spec::runtime::Spec,
+        undo: &mut Undo,
+    ) -> Result<ContainerProcess, EngineError> {
         let backend = &self.inner.ports.backend;
         let id = ContainerId::from(&plan.id);
         let request = CreateProcess {
@@ -229,6 +235,7 @@ impl Engine {
             name: record_names::infra_container_name(identity(&plan.metadata)),
             handler: plan.handler.clone(),
             dirs: dirs.clone(),
+            cgroups_path: crate::container::cgroups_path(spec),
             log_path: format!("{}/{}.log", plan.log_dir.trim_end_matches('/'), plan.id).into(),
             terminal: false,
             stdin: false,
@@ -249,8 +256,7 @@ impl Engine {
         let request = NamespaceRequest {
             net: !host_network,
             ipc: plan.options.ipc() != v1::NamespaceMode::Node,
-            // As CRI-O: a pod in the host's network shares its UTS namespace as well.
-            uts: !host_network,
+            uts: true,
             sysctls: plan.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             hostname: plan.hostname.clone(),
         };

@@ -29,6 +29,8 @@ pub struct CreateProcess {
     pub handler: String,
     /// Directories; the run directory is the bundle.
     pub dirs: RecordDirs,
+    /// cgroup, as the spec names it, to be watched for kills for lack of memory.
+    pub cgroups_path: String,
     /// CRI log file.
     pub log_path: PathBuf,
     /// A terminal instead of pipes.

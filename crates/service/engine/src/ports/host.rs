@@ -112,9 +112,10 @@ pub trait SandboxHost: Send + Sync {
     async fn create_files(&self, dirs: &RecordDirs, files: SandboxFiles) -> PortResult<SandboxPaths>;
     /// Unmounts what `create_files` mounted.
     async fn remove_files(&self, dirs: &RecordDirs) -> PortResult<()>;
-    /// Makes the pod's cgroup parent where nobody has yet, remembering that it is ours.
+    /// Makes the pod's cgroup parent where nobody has yet, remembering that it is ours. For a pod of before a restart
+    /// it remembers again.
     async fn prepare_cgroup(&self, dirs: &RecordDirs, parent: &str) -> PortResult<()>;
-    /// Removes the cgroup parent if `prepare_cgroup` made it.
+    /// Removes the monitor's cgroup, and the parent if `prepare_cgroup` made it and no other pod uses it.
     async fn release_cgroup(&self, dirs: &RecordDirs, parent: &str) -> PortResult<()>;
     /// Makes a directory for logs.
     async fn create_log_dir(&self, path: &str) -> PortResult<()>;
