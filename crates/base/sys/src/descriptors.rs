@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn only_listed_descriptors_stay() {
-        use crate::fork::{Fork, exit_now, fork};
-        use crate::reap::{Ending, wait_for};
+        use crate::process::fork::{Fork, exit_now, fork};
+        use crate::process::reap::{Ending, wait_for};
         use std::os::fd::IntoRawFd;
         let Fork::Parent(pid) = fork().unwrap() else {
             let open = || {

@@ -13,20 +13,16 @@
 #![deny(missing_docs)]
 
 pub mod bpf;
-pub mod clone;
 pub mod descriptors;
 pub mod ethtool;
-pub mod exec;
-pub mod fork;
-pub mod keyring;
 pub mod local_time;
 pub mod locks;
 pub mod messages;
 pub mod mount_attributes;
-pub mod namespaces;
-pub mod reap;
-pub mod scheduling;
+mod process;
 pub mod seccomp;
-pub mod signals;
 mod syscall;
-pub mod working_directory;
+
+pub use process::{
+    clone, exec, fork, keyring, namespaces, reap, scheduling, signals, working_directory,
+};

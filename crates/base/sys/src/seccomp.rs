@@ -98,7 +98,7 @@ pub fn action_available(action: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork::{Fork, exit_now, fork};
+    use crate::process::fork::{Fork, exit_now, fork};
     use rustix::process::{WaitOptions, waitpid};
 
     #[test]

@@ -6,7 +6,7 @@ use crioxide_sys::reap::{Ending, Reaped, reap_next};
 use crate::container::Phase;
 use crate::exit;
 use crate::monitor::Monitor;
-use crate::runtime_child::Purpose;
+use crate::runtime::child::Purpose;
 use crate::watcher::ContainerKey;
 
 /// Orphans remembered while a runtime is at work; a pod that makes more in that time only loses the oldest.

@@ -9,10 +9,10 @@ use crioxide_monitor_protocol::{
     ContainerReport, CreateContainer, ExitReport, RuntimeCommand, StdinMode,
 };
 
-use crate::attach::Attach;
+use crate::streams::attach::Attach;
 use crate::control::Fifo;
-use crate::log::{LogFile, Stream};
-use crate::stdio::{Read, Stdio};
+use crate::streams::log::{LogFile, Stream};
+use crate::streams::stdio::{Read, Stdio};
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
 /// Size of one read, and of the largest attach packet's content, as in conmon.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::Event;
 use rustix::time::Timespec;
 
-use crate::attach::Input;
+use crate::streams::attach::Input;
 use crate::container::{LOG_RETRY_PAUSE, Phase};
 use crate::control::Command;
 use crate::monitor::Monitor;

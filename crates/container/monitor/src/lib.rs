@@ -10,23 +10,18 @@
 
 #![forbid(unsafe_code)]
 
-mod attach;
-mod builtin;
 mod children;
 mod clients;
 mod container;
 mod control;
-mod create;
 mod event_loop;
-mod exec;
 mod exit;
-mod log;
 mod monitor;
-mod runtime_child;
+mod runtime;
 mod serve;
 mod socket;
 pub mod spawner;
-mod stdio;
+mod streams;
 mod watcher;
 
 pub use monitor::{StartMonitorError, run_monitor};

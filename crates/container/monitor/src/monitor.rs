@@ -14,10 +14,10 @@ use rustix::process::Signal;
 use crate::clients::Clients;
 use crate::container::{Container, READ_SIZE};
 use crate::event_loop;
-use crate::exec::Exec;
-use crate::runtime_child::{ChildSettings, RuntimeChild};
+use crate::runtime::exec::Exec;
+use crate::runtime::child::{ChildSettings, RuntimeChild};
 use crate::socket;
-use crate::stdio;
+use crate::streams::stdio;
 use crate::watcher::{ContainerKey, Source, Watcher};
 
 /// Why a monitor did not start. Nothing of it is left.

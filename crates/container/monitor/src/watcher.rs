@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use crate::log::Stream;
+use crate::streams::log::Stream;
 
 /// Number of a container within its monitor; never used twice.
 pub(crate) type ContainerKey = u32;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crioxide_files::{ReadLimitedError, read_limited};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 
-use crate::mounts::source::RootPropagation;
-use crate::private_proc::sysctl_path;
+use crate::rootfs::mounts::source::RootPropagation;
+use crate::rootfs::private_proc::sysctl_path;
 
 /// Largest `config.json` that is read.
 const CONFIG_LIMIT: u64 = 16 << 20;

@@ -20,9 +20,9 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::hooks::{self, HookError};
-use crate::id_mapping;
+use crate::process::id_mapping;
 use crate::record::{ContainerRecord, RecordError, StateDirectory, process_start};
-use crate::root_switch::RootSwitch;
+use crate::rootfs::root_switch::RootSwitch;
 use crate::setup_error::SetupError;
 use crate::sync::{FromInit, SyncSocket};
 
@@ -359,7 +359,7 @@ impl Drop for Unfinished {
         // Every step runs whatever became of the others; the error that led here is the one to report.
         if let Some(init) = &self.init {
             let _ = rustix::process::pidfd_send_signal(&init.pidfd, Signal::KILL);
-            crate::process_end::wait(&init.pidfd);
+            crate::process::end::wait(&init.pidfd);
             if self.parent == InitParent::Creator {
                 let _ = crioxide_sys::reap::wait_for(init.pid);
             }

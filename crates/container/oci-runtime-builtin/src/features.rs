@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     SeccompBuilder, SelinuxBuilder,
 };
 
-use crate::mounts::options;
+use crate::rootfs::mounts::options;
 use crate::record::OCI_VERSION;
 
 /// What this runtime supports.

@@ -16,18 +16,19 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::bundle::Bundle;
-use crate::console::Console;
-use crate::devices::{self, PreparedDevice};
-use crate::mounts::attach::{AttachContext, AttachedMount, attach};
-use crate::mounts::cgroup::CgroupView;
-use crate::mounts::source::PreparedMount;
-use crate::namespaces::{NamespacePlan, join};
-use crate::private_proc::PrivateProc;
-use crate::process_setup::{self, ProcessSetup};
-use crate::root_switch::{self, RootSwitch};
+use crate::process::console::Console;
+use crate::rootfs::devices::{self, PreparedDevice};
+use crate::rootfs::mounts::attach::{AttachContext, AttachedMount, attach};
+use crate::rootfs::mounts::cgroup::CgroupView;
+use crate::rootfs::mounts::source::PreparedMount;
+use crate::process::namespaces::{NamespacePlan, join};
+use crate::rootfs::private_proc::PrivateProc;
+use crate::process::setup::{self, ProcessSetup};
+use crate::rootfs::root_switch::{self, RootSwitch};
 use crate::setup_error::{SetupError, chain, step};
 use crate::sync::{FromInit, SyncSocket};
-use crate::{hooks, masks};
+use crate::hooks;
+use crate::rootfs::masks;
 
 /// Everything the first process needs, prepared by the creator.
 #[derive(Debug)]
@@ -99,13 +100,13 @@ fn prepare_and_execute(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<Neve
     // Until another program runs here, nobody in the container may look into this process or borrow its executable.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("protect the process from the container"))?;
-    process_setup::close_others(plan.preserved, &plan.descriptors(sync))?;
+    setup::close_others(plan.preserved, &plan.descriptors(sync))?;
     enter_namespaces(&mut plan, sync)?;
     rustix::process::setsid().map_err(step("start a session"))?;
     let linux = &plan.bundle.linux;
     let sysctls = linux.sysctl().clone().unwrap_or_default();
     let process = &plan.bundle.process;
-    let proc = (process_setup::needs_private_proc(process) || !sysctls.is_empty())
+    let proc = (setup::needs_private_proc(process) || !sysctls.is_empty())
         .then(PrivateProc::open)
         .transpose()?;
     for (name, value) in sysctls {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::hooks;
-use crate::process_end;
+use crate::process::end;
 use crate::record::{ContainerRecord, RecordError, StateDirectory};
 
 /// The built-in runtime, by the directory that holds its containers' state.
@@ -168,7 +168,7 @@ impl OciRuntime for BuiltinRuntime {
             {
                 problems.push(crate::setup_error::chain(&error));
             }
-            if !process_end::wait(&pidfd) {
+            if !end::wait(&pidfd) {
                 problems.push(format!("process {} does not end", pid.as_raw_nonzero()));
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crioxide_confinement::capabilities::ApplyCapabilitiesError;
 use crioxide_files::InRootError;
 
-use crate::command::CommandError;
+use crate::process::command::CommandError;
 use crate::hooks::HookError;
 
 /// A failed step while the first process prepares itself and its surroundings.

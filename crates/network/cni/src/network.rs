@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::attachment::check_names;
-use crate::chain::{Chain, Choice, OwnPortmap, Run};
+use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::directory::ConfDir;
 use crate::error::chain as error_chain;
 use crate::pod::parse_args;

@@ -1,5 +1,9 @@
 //! What a plugin is, whether it runs here or as a program of its own.
 
+pub(crate) mod chain;
+pub(crate) mod exec;
+pub(crate) mod search;
+
 use std::path::Path;
 use std::time::Instant;
 

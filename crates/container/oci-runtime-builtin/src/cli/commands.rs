@@ -16,7 +16,7 @@ use crate::bundle::read_spec;
 use crate::create::{CreateRequest, Created, InitParent, SessionKeyring, create};
 use crate::exec::{ExecRequest, exec};
 use crate::record::StateDirectory;
-use crate::root_switch::RootSwitch;
+use crate::rootfs::root_switch::RootSwitch;
 use crate::runtime::BuiltinRuntime;
 
 type AnyError = Box<dyn std::error::Error>;

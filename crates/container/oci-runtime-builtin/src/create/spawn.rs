@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{CreateError, prepare};
 use crate::init::{self, InitPlan};
-use crate::namespaces::join;
+use crate::process::namespaces::join;
 use crate::setup_error::{SetupError, chain, step};
 use crate::sync::{FromInit, SyncSocket};
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::plugins::{Found, Origin};
+use crate::plugin::search::{Found, Origin};
 use crate::{
     Attachment, Call, Fate, FindPluginError, History, NetworkList, NetworkResult, PluginError,
     Plugins, SpecVersion,

@@ -12,16 +12,16 @@ use crioxide_monitor_protocol::{
 use crioxide_sys::reap::Ending;
 use rustix::net::SocketType;
 
-use crate::attach::Attach;
-use crate::builtin;
+use crate::streams::attach::Attach;
+use crate::runtime::builtin;
 use crate::clients::ReplyTo;
 use crate::container::{Console, Container, Phase, validate};
 use crate::control::Fifo;
-use crate::log::LogFile;
+use crate::streams::log::LogFile;
 use crate::monitor::Monitor;
-use crate::runtime_child::{Purpose, RuntimeChild, Work, failure};
+use crate::runtime::child::{Purpose, RuntimeChild, Work, failure};
 use crate::socket;
-use crate::stdio::{ChildEnds, Stdio, null};
+use crate::streams::stdio::{ChildEnds, Stdio, null};
 use crate::watcher::{ContainerKey, Source};
 
 /// How long `delete --force` after a failed create may take.

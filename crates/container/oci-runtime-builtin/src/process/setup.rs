@@ -10,9 +10,9 @@ use crioxide_sys::{descriptors, exec, fork, signals};
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process};
 use rustix::process::{chdir, getcwd};
 
-use crate::command::{self, ExecutableCommand};
-use crate::identity;
-use crate::private_proc::PrivateProc;
+use crate::process::command::{self, ExecutableCommand};
+use crate::process::identity;
+use crate::rootfs::private_proc::PrivateProc;
 use crate::setup_error::{SetupError, at, step};
 
 /// Exit code when the program cannot be executed after all.

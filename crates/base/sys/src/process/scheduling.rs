@@ -68,8 +68,8 @@ pub fn set_personality(domain: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork::{Fork, exit_now, fork};
-    use crate::reap::{Ending, wait_for};
+    use crate::process::fork::{Fork, exit_now, fork};
+    use crate::process::reap::{Ending, wait_for};
 
     #[test]
     fn own_priorities_can_be_lowered() {

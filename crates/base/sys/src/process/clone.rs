@@ -139,7 +139,7 @@ fn thread_count() -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork::{Fork, exit_now, fork};
+    use crate::process::fork::{Fork, exit_now, fork};
     use rustix::process::{WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
     /// Runs `body` in a forked child, which has one thread, and returns its exit code.

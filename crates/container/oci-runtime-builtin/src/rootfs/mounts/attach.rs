@@ -66,7 +66,7 @@ pub(crate) fn attach(
             let fd = filesystem::make(&mount, context.label)?;
             let target = mount_point(context.root, &mount.destination, FileType::Directory)?;
             if mount.options.copy_up {
-                crate::copy_up::copy_up(target.as_fd(), fd.as_fd())
+                crate::rootfs::copy_up::copy_up(target.as_fd(), fd.as_fd())
                     .map_err(at("copy up", &mount.destination))?;
             }
             place(fd.as_fd(), target.as_fd(), &mount.destination)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::check_plugin_type;
-use crate::exec::ExecPlugin;
+use crate::plugin::exec::ExecPlugin;
 use crate::{Plugin, PluginSource};
 
 /// Which of two plugins of the same type is used.

@@ -11,7 +11,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::mounts::attach::{mount_point, place};
+use crate::rootfs::mounts::attach::{mount_point, place};
 use crate::setup_error::{SetupError, at, step};
 
 const DEVPTS_MAGIC: u64 = 0x1cd1;

@@ -51,7 +51,7 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork::{Fork, exit_now, fork};
+    use crate::process::fork::{Fork, exit_now, fork};
     use rustix::process::{WaitOptions, waitpid};
 
     fn exit_code_of(run: impl FnOnce() -> io::Error) -> Option<i32> {

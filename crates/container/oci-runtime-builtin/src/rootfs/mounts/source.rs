@@ -13,7 +13,7 @@ use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::options::MountOptions;
-use crate::id_mapping::mapping_namespace;
+use crate::process::id_mapping::mapping_namespace;
 use crate::setup_error::{SetupError, at};
 
 /// One mount of the configuration, with its source if it binds one.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketType};
 
-use crate::log::Stream;
+use crate::streams::log::Stream;
 use crate::socket;
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 

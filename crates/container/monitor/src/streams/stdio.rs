@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
-use crate::log::Stream;
+use crate::streams::log::Stream;
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
 /// What a container's process gets as descriptors 0, 1 and 2.

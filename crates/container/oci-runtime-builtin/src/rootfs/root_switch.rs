@@ -8,7 +8,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
-use crate::mounts::source::RootPropagation;
+use crate::rootfs::mounts::source::RootPropagation;
 use crate::setup_error::{SetupError, step};
 
 /// How the root is changed.

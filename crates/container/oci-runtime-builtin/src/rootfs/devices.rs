@@ -12,8 +12,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::mounts::attach::{mount_point, place};
-use crate::mounts::source::{RootPropagation, copy_tree};
+use crate::rootfs::mounts::attach::{mount_point, place};
+use crate::rootfs::mounts::source::{RootPropagation, copy_tree};
 use crate::setup_error::{SetupError, at};
 
 /// A device to be made in the container.

@@ -16,7 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::clients::ReplyTo;
-use crate::stdio::ChildEnds;
+use crate::streams::stdio::ChildEnds;
 use crate::watcher::ContainerKey;
 
 /// Exit code of a child whose runtime could not be run or failed in-process; the reason is in the report.

@@ -100,7 +100,7 @@ fn ending(status: rustix::process::WaitStatus) -> Option<Ending> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork::{Fork, exit_now, fork};
+    use crate::process::fork::{Fork, exit_now, fork};
 
     #[test]
     fn exit_and_signal_are_told_apart() {

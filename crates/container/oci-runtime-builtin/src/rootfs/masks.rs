@@ -11,8 +11,8 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use crate::devices::host_null;
-use crate::mounts::attach::place;
+use crate::rootfs::devices::host_null;
+use crate::rootfs::mounts::attach::place;
 use crate::setup_error::{SetupError, at};
 
 /// Hides files behind the null device and directories behind one empty, read-only directory that all of them share.

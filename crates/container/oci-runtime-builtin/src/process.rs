@@ -1,0 +1,9 @@
+//! A process of the container: its namespaces, identity, terminal, program and end.
+
+pub(crate) mod command;
+pub(crate) mod console;
+pub(crate) mod end;
+pub(crate) mod id_mapping;
+pub(crate) mod identity;
+pub(crate) mod namespaces;
+pub(crate) mod setup;
