@@ -20,7 +20,9 @@ fn main() -> ExitCode {
             ExitCode::from(crioxide_cni_plugins::run_as_executable(&plugin))
         }
         Role::Spawner { open_files } => spawner::run(&open_files),
-        Role::OciRuntime { arguments } => exit_code(crioxide_oci_runtime_builtin::cli::main(arguments)),
+        Role::OciRuntime { arguments } => {
+            exit_code(crioxide_oci_runtime_builtin::cli::main(arguments))
+        }
     }
 }
 

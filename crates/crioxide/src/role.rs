@@ -66,7 +66,9 @@ mod tests {
         assert_eq!(role(&["crio", "--root", "spawner"]), Role::CommandLine);
         assert_eq!(
             role(&["crio", "spawner", "1024:4096"]),
-            Role::Spawner { open_files: "1024:4096".to_owned() }
+            Role::Spawner {
+                open_files: "1024:4096".to_owned()
+            }
         );
         assert_eq!(
             role(&["crio", "oci", "--root", "/r", "state", "x"]),

@@ -13,8 +13,15 @@ pub(crate) fn run(open_files: &str) -> ExitCode {
     let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
         return ExitCode::FAILURE;
     };
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
-    if null.and_then(|null| rustix::stdio::dup2_stdin(&null)).is_err() {
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR,
+        rustix::fs::Mode::empty(),
+    );
+    if null
+        .and_then(|null| rustix::stdio::dup2_stdin(&null))
+        .is_err()
+    {
         return ExitCode::FAILURE;
     }
     super::exit_code(crioxide_monitor::spawner::run(control))
@@ -27,7 +34,10 @@ fn parse(text: &str) -> Option<Rlimit> {
         "unlimited" => Some(None),
         number => number.parse().ok().map(Some),
     };
-    Some(Rlimit { current: number(soft)?, maximum: number(hard)? })
+    Some(Rlimit {
+        current: number(soft)?,
+        maximum: number(hard)?,
+    })
 }
 
 #[cfg(test)]

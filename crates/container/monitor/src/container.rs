@@ -9,8 +9,8 @@ use crioxide_monitor_protocol::{
     ContainerReport, CreateContainer, ExitReport, RuntimeCommand, StdinMode,
 };
 
-use crate::streams::attach::Attach;
 use crate::control::Fifo;
+use crate::streams::attach::Attach;
 use crate::streams::log::{LogFile, Stream};
 use crate::streams::stdio::{Read, Stdio};
 use crate::watcher::{ContainerKey, Source, Token, Watcher};

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::Event;
 use rustix::time::Timespec;
 
-use crate::streams::attach::Input;
 use crate::container::{LOG_RETRY_PAUSE, Phase};
 use crate::control::Command;
 use crate::monitor::Monitor;
+use crate::streams::attach::Input;
 use crate::watcher::{ContainerKey, Source};
 
 /// How often a monitor with nothing to do looks whether its pod is still there.

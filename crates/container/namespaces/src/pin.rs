@@ -54,7 +54,12 @@ pub fn pin_path(dir: &Path, kind: Kind, name: &str) -> PathBuf {
 ///
 /// # Errors
 /// When the pin cannot be made; nothing of it is left then.
-pub fn pin_existing(dir: &Path, name: &str, kind: Kind, source: &Path) -> Result<PathBuf, NamespaceError> {
+pub fn pin_existing(
+    dir: &Path,
+    name: &str,
+    kind: Kind,
+    source: &Path,
+) -> Result<PathBuf, NamespaceError> {
     let path = prepare(dir, kind, name)?;
     mount_on(source, &path)?;
     Ok(path)
@@ -67,12 +72,26 @@ pub(crate) fn prepare(dir: &Path, kind: Kind, name: &str) -> Result<PathBuf, Nam
     let parent = dir.join(format!("{}ns", kind.file()));
     let failed = |action, path: &Path| {
         let path = path.to_owned();
-        move |source| NamespaceError::Pin { action, path, source }
+        move |source| NamespaceError::Pin {
+            action,
+            path,
+            source,
+        }
     };
-    let create = || OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
+    let create = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(&path)
+    };
     match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o755).create(&parent).map_err(failed("make directory", &parent))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&parent)
+                .map_err(failed("make directory", &parent))?;
             create().map_err(failed("make", &path))?;
         }
         result => drop(result.map_err(failed("make", &path))?),
@@ -85,7 +104,11 @@ pub(crate) fn mount_on(source: &Path, path: &Path) -> Result<(), NamespaceError>
     mount_bind(source, path).map_err(|error| {
         // The error that matters is the mount's.
         let _ = std::fs::remove_file(path);
-        NamespaceError::Pin { action: "pin a namespace at", path: path.to_owned(), source: error.into() }
+        NamespaceError::Pin {
+            action: "pin a namespace at",
+            path: path.to_owned(),
+            source: error.into(),
+        }
     })
 }
 
@@ -110,7 +133,11 @@ pub fn remove_pinned(dir: &Path, name: &str) -> Result<(), NamespaceError> {
 /// # Errors
 /// When the mount or the file stays.
 pub fn remove_pin(path: &Path) -> Result<(), NamespaceError> {
-    let failed = |action, source: io::Error| NamespaceError::Pin { action, path: path.to_owned(), source };
+    let failed = |action, source: io::Error| NamespaceError::Pin {
+        action,
+        path: path.to_owned(),
+        source,
+    };
     loop {
         match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
@@ -127,7 +154,13 @@ pub fn remove_pin(path: &Path) -> Result<(), NamespaceError> {
 
 fn check_name(name: &str) -> Result<(), NamespaceError> {
     let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
-    if plain { Ok(()) } else { Err(NamespaceError::Name { name: name.to_owned() }) }
+    if plain {
+        Ok(())
+    } else {
+        Err(NamespaceError::Name {
+            name: name.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +170,10 @@ mod tests {
     #[test]
     fn names_cannot_leave_the_directory() {
         for bad in ["", ".", "..", "a/b", "../x", "a\0"] {
-            assert!(remove_pinned(Path::new("/nonexistent"), bad).is_err(), "{bad:?}");
+            assert!(
+                remove_pinned(Path::new("/nonexistent"), bad).is_err(),
+                "{bad:?}"
+            );
         }
     }
 

@@ -19,12 +19,12 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, pid
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::bundle::{BundleError, check_process, read_spec};
-use crate::process::console::Console;
 use crate::create::{CreateError, InitParent, set_limits, set_oom_score};
 use crate::init::become_namespace_root;
-use crate::rootfs::private_proc::PrivateProc;
+use crate::process::console::Console;
 use crate::process::setup::{ProcessSetup, close_others, needs_private_proc};
 use crate::record::{ContainerRecord, RecordError, StateDirectory};
+use crate::rootfs::private_proc::PrivateProc;
 use crate::setup_error::{SetupError, chain, step};
 use crate::sync::{FromInit, SyncSocket};
 

@@ -7,8 +7,8 @@ use oci_spec::runtime::{
     SeccompBuilder, SelinuxBuilder,
 };
 
-use crate::rootfs::mounts::options;
 use crate::record::OCI_VERSION;
+use crate::rootfs::mounts::options;
 
 /// What this runtime supports.
 pub(crate) fn features() -> Features {

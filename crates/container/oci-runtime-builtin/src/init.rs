@@ -16,19 +16,19 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::bundle::Bundle;
+use crate::hooks;
 use crate::process::console::Console;
+use crate::process::namespaces::{NamespacePlan, join};
+use crate::process::setup::{self, ProcessSetup};
 use crate::rootfs::devices::{self, PreparedDevice};
+use crate::rootfs::masks;
 use crate::rootfs::mounts::attach::{AttachContext, AttachedMount, attach};
 use crate::rootfs::mounts::cgroup::CgroupView;
 use crate::rootfs::mounts::source::PreparedMount;
-use crate::process::namespaces::{NamespacePlan, join};
 use crate::rootfs::private_proc::PrivateProc;
-use crate::process::setup::{self, ProcessSetup};
 use crate::rootfs::root_switch::{self, RootSwitch};
 use crate::setup_error::{SetupError, chain, step};
 use crate::sync::{FromInit, SyncSocket};
-use crate::hooks;
-use crate::rootfs::masks;
 
 /// Everything the first process needs, prepared by the creator.
 #[derive(Debug)]

@@ -30,10 +30,10 @@ mod setup_error;
 mod sync;
 
 pub use bundle::BundleError;
-pub use process::command::CommandError;
 pub use create::{CreateError, CreateRequest, Created, InitParent, SessionKeyring, create};
 pub use exec::{ExecError, ExecRequest, Executed, exec};
 pub use hooks::HookError;
+pub use process::command::CommandError;
 pub use record::{OCI_VERSION, RecordError};
 pub use rootfs::root_switch::RootSwitch;
 pub use runtime::BuiltinRuntime;

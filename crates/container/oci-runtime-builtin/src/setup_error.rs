@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crioxide_confinement::capabilities::ApplyCapabilitiesError;
 use crioxide_files::InRootError;
 
-use crate::process::command::CommandError;
 use crate::hooks::HookError;
+use crate::process::command::CommandError;
 
 /// A failed step while the first process prepares itself and its surroundings.
 #[derive(Debug, thiserror::Error)]

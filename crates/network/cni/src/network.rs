@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::attachment::check_names;
-use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::directory::ConfDir;
 use crate::error::chain as error_chain;
+use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::pod::parse_args;
 use crate::{
     Attachment, CachedAttachment, CniError, FallbackBridge, Fate, FindPluginError, History,

@@ -12,7 +12,9 @@ mod stream;
 
 use std::future::Future;
 
-use crioxide_cri_api::v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer};
+use crioxide_cri_api::v1::{
+    image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
+};
 use crioxide_engine::Engine;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;

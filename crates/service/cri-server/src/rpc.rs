@@ -18,7 +18,8 @@ where
     F: Future<Output = Result<A, Status>>,
 {
     let id = request_id();
-    let span = tracing::info_span!("rpc", id = %id, name = %format_args!("/runtime.v1.{service}/{rpc}"));
+    let span =
+        tracing::info_span!("rpc", id = %id, name = %format_args!("/runtime.v1.{service}/{rpc}"));
     async move {
         let request = request.into_inner();
         tracing::debug!("Request: {request:?}");
@@ -57,7 +58,14 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 fn request_id() -> String {
     let hex = crioxide_names::ContainerId::generate();
     let hex = hex.as_str();
-    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+    format!(
+        "{}-{}-4{}-a{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..32]
+    )
 }
 
 #[cfg(test)]
@@ -68,7 +76,10 @@ mod tests {
     fn timeouts_of_the_wire() {
         assert_eq!(parse_timeout("120S"), Some(Duration::from_secs(120)));
         assert_eq!(parse_timeout("1500m"), Some(Duration::from_millis(1500)));
-        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            parse_timeout("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
         for bad in ["", "S", "1x", "-1S", "é"] {
             assert_eq!(parse_timeout(bad), None, "{bad}");
         }

@@ -6,7 +6,10 @@ use crioxide_cri_api::v1::{self, runtime_service_server::RuntimeService as Servi
 use crioxide_engine::{Engine, EngineError};
 use tonic::{Request, Response, Status};
 
-use crate::{rpc, status, stream::{self, Answers}};
+use crate::{
+    rpc, status,
+    stream::{self, Answers},
+};
 
 const SERVICE: &str = "RuntimeService";
 
@@ -36,15 +39,24 @@ impl Runtime {
     }
 
     async fn conditions(&self) -> v1::RuntimeStatus {
-        let ready = v1::RuntimeCondition { r#type: "RuntimeReady".to_owned(), status: true, ..Default::default() };
-        let mut network =
-            v1::RuntimeCondition { r#type: "NetworkReady".to_owned(), status: true, ..Default::default() };
+        let ready = v1::RuntimeCondition {
+            r#type: "RuntimeReady".to_owned(),
+            status: true,
+            ..Default::default()
+        };
+        let mut network = v1::RuntimeCondition {
+            r#type: "NetworkReady".to_owned(),
+            status: true,
+            ..Default::default()
+        };
         if let Err(reason) = self.engine.network_ready().await {
             network.status = false;
             network.reason = "NetworkPluginNotReady".to_owned();
             network.message = format!("Network plugin returns error: {reason}");
         }
-        v1::RuntimeStatus { conditions: vec![ready, network] }
+        v1::RuntimeStatus {
+            conditions: vec![ready, network],
+        }
     }
 }
 
@@ -52,7 +64,9 @@ impl Runtime {
 fn seconds(value: i64, what: &str) -> Result<Duration, Status> {
     match u64::try_from(value) {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => Err(Status::unknown(format!("{what} must not be negative: {value}"))),
+        Err(_) => Err(Status::unknown(format!(
+            "{what} must not be negative: {value}"
+        ))),
     }
 }
 
@@ -97,7 +111,11 @@ impl Service for Runtime {
     ) -> Result<Response<v1::RuntimeConfigResponse>, Status> {
         rpc::unary(SERVICE, "RuntimeConfig", request, |_| async {
             let driver = self.node.cgroup_driver.into();
-            Ok(v1::RuntimeConfigResponse { linux: Some(v1::LinuxRuntimeConfiguration { cgroup_driver: driver }) })
+            Ok(v1::RuntimeConfigResponse {
+                linux: Some(v1::LinuxRuntimeConfiguration {
+                    cgroup_driver: driver,
+                }),
+            })
         })
         .await
     }
@@ -119,7 +137,9 @@ impl Service for Runtime {
         rpc::unary(SERVICE, "RunPodSandbox", request, |request| async move {
             let config = request.config.unwrap_or_default();
             let id = engine_result(self.engine.run_pod(config, request.runtime_handler).await)?;
-            Ok(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
+            Ok(v1::RunPodSandboxResponse {
+                pod_sandbox_id: id.to_string(),
+            })
         })
         .await
     }
@@ -130,7 +150,11 @@ impl Service for Runtime {
     ) -> Result<Response<v1::StopPodSandboxResponse>, Status> {
         let deadline = rpc::deadline(&request);
         rpc::unary(SERVICE, "StopPodSandbox", request, |request| async move {
-            engine_result(self.engine.stop_pod(&request.pod_sandbox_id, deadline).await)?;
+            engine_result(
+                self.engine
+                    .stop_pod(&request.pod_sandbox_id, deadline)
+                    .await,
+            )?;
             Ok(v1::StopPodSandboxResponse {})
         })
         .await
@@ -152,7 +176,10 @@ impl Service for Runtime {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Result<Response<v1::PodSandboxStatusResponse>, Status> {
         rpc::unary(SERVICE, "PodSandboxStatus", request, |request| async move {
-            engine_result(self.engine.pod_status(&request.pod_sandbox_id, request.verbose))
+            engine_result(
+                self.engine
+                    .pod_status(&request.pod_sandbox_id, request.verbose),
+            )
         })
         .await
     }
@@ -162,7 +189,9 @@ impl Service for Runtime {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
         rpc::unary(SERVICE, "ListPodSandbox", request, |request| async move {
-            Ok(v1::ListPodSandboxResponse { items: self.engine.list_pods(request.filter.as_ref()) })
+            Ok(v1::ListPodSandboxResponse {
+                items: self.engine.list_pods(request.filter.as_ref()),
+            })
         })
         .await
     }
@@ -173,7 +202,9 @@ impl Service for Runtime {
     ) -> Result<Response<v1::CreateContainerResponse>, Status> {
         rpc::unary(SERVICE, "CreateContainer", request, |request| async move {
             let id = engine_result(self.engine.create_container(request).await)?;
-            Ok(v1::CreateContainerResponse { container_id: id.to_string() })
+            Ok(v1::CreateContainerResponse {
+                container_id: id.to_string(),
+            })
         })
         .await
     }
@@ -195,7 +226,11 @@ impl Service for Runtime {
     ) -> Result<Response<v1::StopContainerResponse>, Status> {
         rpc::unary(SERVICE, "StopContainer", request, |request| async move {
             let grace = seconds(request.timeout.max(0), "timeout")?;
-            engine_result(self.engine.stop_container(&request.container_id, grace).await)?;
+            engine_result(
+                self.engine
+                    .stop_container(&request.container_id, grace)
+                    .await,
+            )?;
             Ok(v1::StopContainerResponse {})
         })
         .await
@@ -217,7 +252,10 @@ impl Service for Runtime {
         request: Request<v1::ContainerStatusRequest>,
     ) -> Result<Response<v1::ContainerStatusResponse>, Status> {
         rpc::unary(SERVICE, "ContainerStatus", request, |request| async move {
-            engine_result(self.engine.container_status(&request.container_id, request.verbose))
+            engine_result(
+                self.engine
+                    .container_status(&request.container_id, request.verbose),
+            )
         })
         .await
     }
@@ -227,7 +265,9 @@ impl Service for Runtime {
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
         rpc::unary(SERVICE, "ListContainers", request, |request| async move {
-            Ok(v1::ListContainersResponse { containers: self.engine.list_containers(request.filter.as_ref()) })
+            Ok(v1::ListContainersResponse {
+                containers: self.engine.list_containers(request.filter.as_ref()),
+            })
         })
         .await
     }
@@ -236,11 +276,20 @@ impl Service for Runtime {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
-        rpc::unary(SERVICE, "UpdateContainerResources", request, |request| async move {
-            let resources = request.linux.unwrap_or_default();
-            engine_result(self.engine.update_container(&request.container_id, resources).await)?;
-            Ok(v1::UpdateContainerResourcesResponse {})
-        })
+        rpc::unary(
+            SERVICE,
+            "UpdateContainerResources",
+            request,
+            |request| async move {
+                let resources = request.linux.unwrap_or_default();
+                engine_result(
+                    self.engine
+                        .update_container(&request.container_id, resources)
+                        .await,
+                )?;
+                Ok(v1::UpdateContainerResourcesResponse {})
+            },
+        )
         .await
     }
 
@@ -248,10 +297,19 @@ impl Service for Runtime {
         &self,
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Result<Response<v1::ReopenContainerLogResponse>, Status> {
-        rpc::unary(SERVICE, "ReopenContainerLog", request, |request| async move {
-            engine_result(self.engine.reopen_container_log(&request.container_id).await)?;
-            Ok(v1::ReopenContainerLogResponse {})
-        })
+        rpc::unary(
+            SERVICE,
+            "ReopenContainerLog",
+            request,
+            |request| async move {
+                engine_result(
+                    self.engine
+                        .reopen_container_log(&request.container_id)
+                        .await,
+                )?;
+                Ok(v1::ReopenContainerLogResponse {})
+            },
+        )
         .await
     }
 
@@ -260,8 +318,13 @@ impl Service for Runtime {
         request: Request<v1::ExecSyncRequest>,
     ) -> Result<Response<v1::ExecSyncResponse>, Status> {
         rpc::unary(SERVICE, "ExecSync", request, |request| async move {
-            let timeout = Some(seconds(request.timeout, "timeout")?).filter(|timeout| !timeout.is_zero());
-            engine_result(self.engine.exec_sync(&request.container_id, &request.cmd, timeout).await)
+            let timeout =
+                Some(seconds(request.timeout, "timeout")?).filter(|timeout| !timeout.is_zero());
+            engine_result(
+                self.engine
+                    .exec_sync(&request.container_id, &request.cmd, timeout)
+                    .await,
+            )
         })
         .await
     }
@@ -281,9 +344,19 @@ impl Service for Runtime {
         &self,
         request: Request<v1::ListContainerStatsRequest>,
     ) -> Result<Response<v1::ListContainerStatsResponse>, Status> {
-        rpc::unary(SERVICE, "ListContainerStats", request, |request| async move {
-            Ok(v1::ListContainerStatsResponse { stats: self.engine.list_container_stats(request.filter.as_ref()).await })
-        })
+        rpc::unary(
+            SERVICE,
+            "ListContainerStats",
+            request,
+            |request| async move {
+                Ok(v1::ListContainerStatsResponse {
+                    stats: self
+                        .engine
+                        .list_container_stats(request.filter.as_ref())
+                        .await,
+                })
+            },
+        )
         .await
     }
 
@@ -302,9 +375,16 @@ impl Service for Runtime {
         &self,
         request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Result<Response<v1::ListPodSandboxStatsResponse>, Status> {
-        rpc::unary(SERVICE, "ListPodSandboxStats", request, |request| async move {
-            Ok(v1::ListPodSandboxStatsResponse { stats: self.engine.list_pod_stats(request.filter.as_ref()).await })
-        })
+        rpc::unary(
+            SERVICE,
+            "ListPodSandboxStats",
+            request,
+            |request| async move {
+                Ok(v1::ListPodSandboxStatsResponse {
+                    stats: self.engine.list_pod_stats(request.filter.as_ref()).await,
+                })
+            },
+        )
         .await
     }
 
@@ -374,7 +454,9 @@ impl Service for Runtime {
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        let items = self.engine.list_containers(request.into_inner().filter.as_ref());
+        let items = self
+            .engine
+            .list_containers(request.into_inner().filter.as_ref());
         let wrap = |containers| v1::StreamContainersResponse { containers };
         Ok(Response::new(stream::chunks(items, wrap)))
     }
@@ -385,7 +467,10 @@ impl Service for Runtime {
         &self,
         request: Request<v1::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
-        let items = self.engine.list_container_stats(request.into_inner().filter.as_ref()).await;
+        let items = self
+            .engine
+            .list_container_stats(request.into_inner().filter.as_ref())
+            .await;
         let wrap = |container_stats| v1::StreamContainerStatsResponse { container_stats };
         Ok(Response::new(stream::chunks(items, wrap)))
     }
@@ -396,7 +481,10 @@ impl Service for Runtime {
         &self,
         request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
-        let items = self.engine.list_pod_stats(request.into_inner().filter.as_ref()).await;
+        let items = self
+            .engine
+            .list_pod_stats(request.into_inner().filter.as_ref())
+            .await;
         let wrap = |pod_sandbox_stats| v1::StreamPodSandboxStatsResponse { pod_sandbox_stats };
         Ok(Response::new(stream::chunks(items, wrap)))
     }

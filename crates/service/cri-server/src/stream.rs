@@ -33,8 +33,16 @@ mod tests {
     #[tokio::test]
     async fn every_item_once() {
         let answers: Vec<_> = chunks((0..7001).collect(), |chunk| chunk).collect().await;
-        let sizes: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().len()).collect();
+        let sizes: Vec<_> = answers
+            .iter()
+            .map(|answer| answer.as_ref().unwrap().len())
+            .collect();
         assert_eq!(sizes, [3000, 3000, 1001]);
-        assert!(chunks(Vec::<u8>::new(), |chunk| chunk).next().await.is_none());
+        assert!(
+            chunks(Vec::<u8>::new(), |chunk| chunk)
+                .next()
+                .await
+                .is_none()
+        );
     }
 }

@@ -50,6 +50,9 @@ impl StartError {
     /// The failure of an action, for `map_err`.
     pub(crate) fn part<E: Into<PortError>>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
         let action = action.into();
-        move |source| Self::Part { action, source: source.into() }
+        move |source| Self::Part {
+            action,
+            source: source.into(),
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Runtime handlers: from the configuration to something that can be called.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crioxide_config::{CgroupManager, Config, HandlerType, RuntimeBinary, RuntimeHandler};
 use crioxide_cri_api::v1;
@@ -26,21 +30,33 @@ pub(crate) struct Handlers {
 
 /// Checks every handler. A broken one is dropped with a warning, unless it is the default.
 pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, PortError> {
-    let mut handlers = Handlers { runtimes: BTreeMap::new(), settings: BTreeMap::new(), features: Vec::new() };
+    let mut handlers = Handlers {
+        runtimes: BTreeMap::new(),
+        settings: BTreeMap::new(),
+        features: Vec::new(),
+    };
     let default = &config.runtime.default_runtime;
     for (name, handler) in &config.runtimes {
         let loaded = match load_one(name, handler, manager) {
             Ok(loaded) => loaded,
-            Err(error) if name == default => return Err(format!("runtime handler {name}: {error}").into()),
+            Err(error) if name == default => {
+                return Err(format!("runtime handler {name}: {error}").into());
+            }
             Err(error) => {
                 tracing::warn!("Runtime handler {name} is ignored: {error}");
                 continue;
             }
         };
         let features = loaded.runtime.features().unwrap_or_default();
-        let recursive_read_only = features.mount_options().iter().flatten().any(|option| option == "rro");
+        let recursive_read_only = features
+            .mount_options()
+            .iter()
+            .flatten()
+            .any(|option| option == "rro");
         handlers.runtimes.insert(name.clone(), loaded);
-        handlers.settings.insert(name.clone(), engine_handler(handler));
+        handlers
+            .settings
+            .insert(name.clone(), engine_handler(handler));
         let entry = |name: &str| v1::RuntimeHandler {
             name: name.to_owned(),
             features: Some(v1::RuntimeHandlerFeatures {
@@ -71,16 +87,24 @@ fn engine_handler(handler: &RuntimeHandler) -> Handler {
     }
 }
 
-fn load_one(name: &str, handler: &RuntimeHandler, manager: CgroupManager) -> Result<HandlerRuntime, PortError> {
+fn load_one(
+    name: &str,
+    handler: &RuntimeHandler,
+    manager: CgroupManager,
+) -> Result<HandlerRuntime, PortError> {
     if handler.runtime_type == HandlerType::Vm {
         return Err("runtime_type \"vm\" is not supported yet".into());
     }
     let root = handler.runtime_root.clone();
     let systemd_cgroup = manager == CgroupManager::Systemd;
     let (runtime, command): (Arc<dyn OciRuntime>, _) = match &handler.binary {
-        RuntimeBinary::Builtin => {
-            (Arc::new(BuiltinRuntime::new(&root)), RuntimeCommand::Builtin { root, systemd_cgroup })
-        }
+        RuntimeBinary::Builtin => (
+            Arc::new(BuiltinRuntime::new(&root)),
+            RuntimeCommand::Builtin {
+                root,
+                systemd_cgroup,
+            },
+        ),
         RuntimeBinary::Path(path) => external(path.clone(), root, systemd_cgroup)?,
         RuntimeBinary::Search(program) => {
             let path = search(program).ok_or_else(|| format!("{program} is not in $PATH"))?;
@@ -103,17 +127,32 @@ fn external(path: PathBuf, root: PathBuf, systemd_cgroup: bool) -> Result<Extern
     if !is_program(&path) {
         return Err(format!("{} is not an executable file", path.display()).into());
     }
-    let driver = if systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+    let driver = if systemd_cgroup {
+        CgroupDriver::Systemd
+    } else {
+        CgroupDriver::Cgroupfs
+    };
     let runtime = CommandRuntime::new(&path, &root, driver);
-    Ok((Arc::new(runtime), RuntimeCommand::Command { path, root, systemd_cgroup, args: Vec::new() }))
+    Ok((
+        Arc::new(runtime),
+        RuntimeCommand::Command {
+            path,
+            root,
+            systemd_cgroup,
+            args: Vec::new(),
+        },
+    ))
 }
 
 fn search(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| is_program(path))
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    std::fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -9,8 +9,13 @@ use crioxide_node_records::version_file;
 /// Whether the marker says that the machine was rebooted or the daemon upgraded to another minor version.
 pub(crate) fn is_outdated(path: Option<&Path>, version: &str) -> bool {
     let Some(path) = path else { return false };
-    let Ok(content) = read_to_string_limited(path, 4096) else { return true };
-    match (version_file::parse(&content), version_file::parse(&version_file::content(version, None))) {
+    let Ok(content) = read_to_string_limited(path, 4096) else {
+        return true;
+    };
+    match (
+        version_file::parse(&content),
+        version_file::parse(&version_file::content(version, None)),
+    ) {
         (Ok(recorded), Ok(ours)) => (recorded.major, recorded.minor) != (ours.major, ours.minor),
         _ => true,
     }
@@ -20,10 +25,18 @@ pub(crate) fn is_outdated(path: Option<&Path>, version: &str) -> bool {
 pub(crate) fn record_version(path: Option<&Path>, version: &str) -> Result<(), PortError> {
     let Some(path) = path else { return Ok(()) };
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| format!("make {}: {error}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("make {}: {error}", parent.display()))?;
     }
-    let options = AtomicOptions { mode: 0o644, sync: Sync::Data };
-    Ok(atomic_write(path, version_file::content(version, None).as_bytes(), options)?)
+    let options = AtomicOptions {
+        mode: 0o644,
+        sync: Sync::Data,
+    };
+    Ok(atomic_write(
+        path,
+        version_file::content(version, None).as_bytes(),
+        options,
+    )?)
 }
 
 /// The marker of a clean shutdown.
@@ -35,11 +48,14 @@ pub(crate) struct CleanShutdown {
 impl CleanShutdown {
     /// Takes the marker away for as long as the daemon runs, and says whether the last shutdown was clean.
     pub(crate) fn begin(path: Option<&Path>) -> Result<(Option<Self>, bool), PortError> {
-        let Some(path) = path else { return Ok((None, true)) };
+        let Some(path) = path else {
+            return Ok((None, true));
+        };
         let supported = PathBuf::from(format!("{}.supported", path.display()));
         let clean = path.exists() || !supported.exists();
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| format!("make {}: {error}", parent.display()))?;
+            std::fs::create_dir_all(parent)
+                .map_err(|error| format!("make {}: {error}", parent.display()))?;
         }
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -47,13 +63,32 @@ impl CleanShutdown {
             }
             _ => {}
         }
-        atomic_write(&supported, b"", AtomicOptions { mode: 0o644, sync: Sync::Data })?;
-        Ok((Some(Self { path: path.to_owned() }), clean))
+        atomic_write(
+            &supported,
+            b"",
+            AtomicOptions {
+                mode: 0o644,
+                sync: Sync::Data,
+            },
+        )?;
+        Ok((
+            Some(Self {
+                path: path.to_owned(),
+            }),
+            clean,
+        ))
     }
 
     /// Sets the marker.
     pub(crate) fn finish(&self) -> Result<(), PortError> {
-        Ok(atomic_write(&self.path, b"", AtomicOptions { mode: 0o644, sync: Sync::Data })?)
+        Ok(atomic_write(
+            &self.path,
+            b"",
+            AtomicOptions {
+                mode: 0o644,
+                sync: Sync::Data,
+            },
+        )?)
     }
 }
 

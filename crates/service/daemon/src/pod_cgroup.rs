@@ -43,7 +43,12 @@ impl OwnParents {
             let missing = directories.iter().any(|directory| !directory.exists());
             let ours = |level: &&Path| users.contains_key(*level) || missing && !level.exists();
             for directory in &directories {
-                let ours: Vec<_> = directory.ancestors().take(levels).filter(ours).map(Path::to_owned).collect();
+                let ours: Vec<_> = directory
+                    .ancestors()
+                    .take(levels)
+                    .filter(ours)
+                    .map(Path::to_owned)
+                    .collect();
                 claimed.extend(ours.into_iter().rev());
             }
             if claimed.is_empty() {
@@ -51,7 +56,10 @@ impl OwnParents {
             }
             // Before the directories, so that a crash in between leaves none that nobody knows of.
             let list: Vec<_> = claimed.iter().map(|path| path.to_string_lossy()).collect();
-            let options = AtomicOptions { mode: 0o600, sync: Sync::None };
+            let options = AtomicOptions {
+                mode: 0o600,
+                sync: Sync::None,
+            };
             atomic_write(&run.join(OWNED), list.join("\n").as_bytes(), options)?;
             if missing {
                 Cgroup::create(layout, path, None, None)?;
@@ -66,7 +74,9 @@ impl OwnParents {
     /// Removes the pod's monitor's cgroup, and the directories that no other pod uses, as far as they are empty.
     pub(crate) fn release(&self, driver: Driver, run: &Path) -> Result<(), PortError> {
         match read_to_string_limited(run.join(MONITOR), 4096) {
-            Ok(path) => Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(&path, driver)?).remove()?,
+            Ok(path) => {
+                Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(&path, driver)?).remove()?
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
@@ -81,8 +91,18 @@ impl OwnParents {
             match std::fs::remove_dir(&directory) {
                 Ok(()) => {}
                 // Somebody else, who is not a pod of ours, has moved in.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {}
-                Err(error) => return Err(format!("cannot remove cgroup {}: {error}", directory.display()).into()),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotFound
+                            | ErrorKind::DirectoryNotEmpty
+                            | ErrorKind::ResourceBusy
+                    ) => {}
+                Err(error) => {
+                    return Err(
+                        format!("cannot remove cgroup {}: {error}", directory.display()).into(),
+                    );
+                }
             }
             users.remove(&directory);
         }
@@ -100,19 +120,33 @@ fn noted(run: &Path) -> Result<Vec<PathBuf>, PortError> {
 }
 
 /// Where a pod's monitor belongs, as `monitor_cgroup` says: nowhere in particular, the pod's cgroup, or a slice.
-pub(crate) fn monitor_path(setting: &str, driver: Driver, parent: &str, pod: &PodId) -> Option<String> {
+pub(crate) fn monitor_path(
+    setting: &str,
+    driver: Driver,
+    parent: &str,
+    pod: &PodId,
+) -> Option<String> {
     match (driver, setting) {
-        (Driver::Cgroupfs, "pod") if !parent.is_empty() => {
-            Some(format!("{}/crio-conmon-{pod}", parent.trim_end_matches('/')))
-        }
+        (Driver::Cgroupfs, "pod") if !parent.is_empty() => Some(format!(
+            "{}/crio-conmon-{pod}",
+            parent.trim_end_matches('/')
+        )),
         (Driver::Cgroupfs, _) => None,
         (Driver::Systemd, "pod") if !parent.is_empty() => {
-            let slice = parent.trim_end_matches('/').rsplit('/').next().unwrap_or(parent);
+            let slice = parent
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap_or(parent);
             Some(format!("{slice}:crio-conmon:{pod}"))
         }
         // Outside of our own unit, which takes its processes along when it is restarted.
         (Driver::Systemd, slice) => {
-            let slice = if slice.ends_with(".slice") { slice } else { "system.slice" };
+            let slice = if slice.ends_with(".slice") {
+                slice
+            } else {
+                "system.slice"
+            };
             Some(format!("{slice}:crio-conmon:{pod}"))
         }
     }
@@ -120,7 +154,10 @@ pub(crate) fn monitor_path(setting: &str, driver: Driver, parent: &str, pod: &Po
 
 /// Notes the monitor's cgroup, so that it goes with the pod.
 pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
-    let options = AtomicOptions { mode: 0o600, sync: Sync::None };
+    let options = AtomicOptions {
+        mode: 0o600,
+        sync: Sync::None,
+    };
     Ok(atomic_write(&run.join(MONITOR), path.as_bytes(), options)?)
 }
 
@@ -141,39 +178,56 @@ mod tests {
     }
 
     fn all(directories: &[PathBuf], there: bool) -> bool {
-        directories.iter().all(|directory| directory.exists() == there)
+        directories
+            .iter()
+            .all(|directory| directory.exists() == there)
     }
 
     #[test]
     fn a_parent_goes_with_the_last_pod_in_it() {
-        let Some((parent, top)) = parent("last") else { return };
+        let Some((parent, top)) = parent("last") else {
+            return;
+        };
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let parents = OwnParents::default();
-        parents.claim(Driver::Cgroupfs, one.path(), &parent).unwrap();
+        parents
+            .claim(Driver::Cgroupfs, one.path(), &parent)
+            .unwrap();
         assert!(all(&top, true));
-        parents.claim(Driver::Cgroupfs, two.path(), &parent).unwrap();
+        parents
+            .claim(Driver::Cgroupfs, two.path(), &parent)
+            .unwrap();
         // Neither has a container yet: only the note keeps the directories.
         parents.release(Driver::Cgroupfs, one.path()).unwrap();
         assert!(top.iter().all(|directory| directory.join("below").exists()));
         // Another daemon, told of the pod by its note, ends it.
         let parents = OwnParents::default();
-        parents.claim(Driver::Cgroupfs, two.path(), &parent).unwrap();
+        parents
+            .claim(Driver::Cgroupfs, two.path(), &parent)
+            .unwrap();
         parents.release(Driver::Cgroupfs, two.path()).unwrap();
         assert!(all(&top, false));
     }
 
     #[test]
     fn a_parent_of_somebody_else_stays() {
-        let Some((parent, top)) = parent("foreign") else { return };
+        let Some((parent, top)) = parent("foreign") else {
+            return;
+        };
         for directory in &top {
             std::fs::create_dir(directory).unwrap();
         }
         let run = tempfile::tempdir().unwrap();
         let parents = OwnParents::default();
-        parents.claim(Driver::Cgroupfs, run.path(), &parent).unwrap();
+        parents
+            .claim(Driver::Cgroupfs, run.path(), &parent)
+            .unwrap();
         parents.release(Driver::Cgroupfs, run.path()).unwrap();
         assert!(all(&top, true));
-        assert!(top.iter().all(|directory| !directory.join("below").exists()));
+        assert!(
+            top.iter()
+                .all(|directory| !directory.join("below").exists())
+        );
         for directory in &top {
             std::fs::remove_dir(directory).unwrap();
         }

@@ -10,8 +10,13 @@ use std::sync::Arc;
 
 use crioxide_cri_api::v1;
 use crioxide_names::{ContainerId, PodId};
-use crioxide_node_records::{ContainerAnnotations, ContainerState, container_state::ContainerStatus};
-use tokio::{sync::{Mutex, watch}, time::Instant};
+use crioxide_node_records::{
+    ContainerAnnotations, ContainerState, container_state::ContainerStatus,
+};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 use crate::ports::{ProcessId, RecordDirs};
 
@@ -57,12 +62,18 @@ impl Container {
 
     /// Created, running or paused: it has a process.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.cri_state(), v1::ContainerState::ContainerCreated | v1::ContainerState::ContainerRunning)
+        matches!(
+            self.cri_state(),
+            v1::ContainerState::ContainerCreated | v1::ContainerState::ContainerRunning
+        )
     }
 
     pub(crate) fn init(&self) -> ProcessId {
         let state = self.state.borrow();
-        ProcessId { pid: state.init_pid, start_time: state.init_start_time.clone() }
+        ProcessId {
+            pid: state.init_pid,
+            start_time: state.init_start_time.clone(),
+        }
     }
 
     /// Changes the state in memory and returns it.
@@ -81,7 +92,9 @@ impl Container {
     pub(crate) async fn ended(&self) {
         let mut watch = self.state.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
-        let _ = watch.wait_for(|state| cri_state(state) == v1::ContainerState::ContainerExited).await;
+        let _ = watch
+            .wait_for(|state| cri_state(state) == v1::ContainerState::ContainerExited)
+            .await;
     }
 
     /// The cgroup, as the spec names it.
@@ -92,8 +105,12 @@ impl Container {
 
 /// The cgroup that a spec names; empty if it names none.
 pub(crate) fn cgroups_path(spec: &oci_spec::runtime::Spec) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+    let path = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_ref());
+    path.map(|path| path.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 /// CRI's view of a recorded state.

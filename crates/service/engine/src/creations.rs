@@ -3,7 +3,11 @@
 //! The work runs in a task of its own, so a client that gives up neither tears it down half-way nor leaves its name
 //! reserved: the object is simply there when the client asks again.
 
-use std::{collections::HashMap, future::Future, sync::{Arc, Mutex}};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::watch;
 
@@ -19,7 +23,9 @@ pub(crate) struct Creations<T> {
 
 impl<T> Default for Creations<T> {
     fn default() -> Self {
-        Self { running: Mutex::default() }
+        Self {
+            running: Mutex::default(),
+        }
     }
 }
 
@@ -53,7 +59,9 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         let outcome = receiver.wait_for(Option::is_some).await;
         match outcome {
             Ok(value) => value.clone().expect("wait_for ended on Some"),
-            Err(_) => Err(EngineError::refused(format!("creation of {name} was abandoned: the daemon is shutting down"))),
+            Err(_) => Err(EngineError::refused(format!(
+                "creation of {name} was abandoned: the daemon is shutting down"
+            ))),
         }
     }
 
@@ -66,7 +74,10 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         tokio::spawn(tracing::Instrument::instrument(
             async move {
                 let outcome = work.await;
-                this.running.lock().expect("no holder of this lock panics").remove(&name);
+                this.running
+                    .lock()
+                    .expect("no holder of this lock panics")
+                    .remove(&name);
                 sender.send_replace(Some(outcome));
             },
             span,
@@ -107,10 +118,24 @@ mod tests {
     #[tokio::test]
     async fn a_failure_frees_the_name() {
         let creations = Arc::new(Creations::<u32>::default());
-        let failed = creations.join("pod", || None, || async { Err(EngineError::refused("no")) }).await;
+        let failed = creations
+            .join("pod", || None, || async { Err(EngineError::refused("no")) })
+            .await;
         assert!(failed.is_err());
-        assert_eq!(creations.join("pod", || None, || async { Ok(7) }).await.unwrap(), 7);
-        assert_eq!(creations.join("pod", || Some(9), || async { Ok(8) }).await.unwrap(), 9);
+        assert_eq!(
+            creations
+                .join("pod", || None, || async { Ok(7) })
+                .await
+                .unwrap(),
+            7
+        );
+        assert_eq!(
+            creations
+                .join("pod", || Some(9), || async { Ok(8) })
+                .await
+                .unwrap(),
+            9
+        );
     }
 
     #[tokio::test]

@@ -70,15 +70,26 @@ impl Engine {
     /// Whether an image is the source of a container, and of which.
     #[must_use]
     pub fn user_of_image(&self, image_id: &str) -> Option<String> {
-        self.inner.containers.all().iter().find(|c| c.info.image_ref == image_id).map(|c| c.id.to_string())
+        self.inner
+            .containers
+            .all()
+            .iter()
+            .find(|c| c.info.image_ref == image_id)
+            .map(|c| c.id.to_string())
     }
 
     pub(crate) fn find_pod(&self, id: &str) -> Result<Arc<Pod>, EngineError> {
-        self.inner.pods.find(id).map_err(|error| lookup_error("pod", id, &error))
+        self.inner
+            .pods
+            .find(id)
+            .map_err(|error| lookup_error("pod", id, &error))
     }
 
     pub(crate) fn find_container(&self, id: &str) -> Result<Arc<Container>, EngineError> {
-        self.inner.containers.find(id).map_err(|error| lookup_error("container", id, &error))
+        self.inner
+            .containers
+            .find(id)
+            .map_err(|error| lookup_error("container", id, &error))
     }
 
     /// The pod, or `None` when there is none of that id, which stops and removals take for done.
@@ -86,13 +97,18 @@ impl Engine {
         match self.inner.pods.find(id) {
             Ok(pod) => Ok(Some(pod)),
             Err(LookupError::NotFound { .. }) => Ok(None),
-            Err(LookupError::Empty) => Err(EngineError::refused("PodSandboxId should not be empty")),
+            Err(LookupError::Empty) => {
+                Err(EngineError::refused("PodSandboxId should not be empty"))
+            }
             Err(error) => Err(lookup_error("pod", id, &error)),
         }
     }
 
     /// The container, or `None` when there is none of that id.
-    pub(crate) fn container_if_exists(&self, id: &str) -> Result<Option<Arc<Container>>, EngineError> {
+    pub(crate) fn container_if_exists(
+        &self,
+        id: &str,
+    ) -> Result<Option<Arc<Container>>, EngineError> {
         match self.inner.containers.find(id) {
             Ok(container) => Ok(Some(container)),
             Err(LookupError::NotFound { .. }) => Ok(None),
@@ -101,7 +117,10 @@ impl Engine {
     }
 
     pub(crate) fn containers_of(&self, pod: &Pod) -> Vec<Arc<Container>> {
-        pod.containers().iter().filter_map(|id| self.inner.containers.get(id.as_str())).collect()
+        pod.containers()
+            .iter()
+            .filter_map(|id| self.inner.containers.get(id.as_str()))
+            .collect()
     }
 
     /// Version of the interface and of ours, as `crio` states it.

@@ -28,7 +28,10 @@ impl EngineError {
     /// An error of the given kind.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// The plain failure of an action; `action` says what was done to what, the source why it failed.

@@ -1,6 +1,9 @@
 //! Objects by id, by any unambiguous id prefix, and by name.
 
-use std::{collections::{BTreeMap, HashMap}, sync::{Arc, RwLock}};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, RwLock},
+};
 
 use thiserror::Error;
 
@@ -38,7 +41,12 @@ struct Inner<T> {
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { inner: RwLock::new(Inner { by_id: BTreeMap::new(), by_name: HashMap::new() }) }
+        Self {
+            inner: RwLock::new(Inner {
+                by_id: BTreeMap::new(),
+                by_name: HashMap::new(),
+            }),
+        }
     }
 }
 
@@ -78,12 +86,19 @@ impl<T> Index<T> {
             return Err(LookupError::Empty);
         }
         let inner = self.read();
-        let mut matching = inner.by_id.range(prefix.to_owned()..).take_while(|(id, _)| id.starts_with(prefix));
+        let mut matching = inner
+            .by_id
+            .range(prefix.to_owned()..)
+            .take_while(|(id, _)| id.starts_with(prefix));
         match (matching.next(), matching.next()) {
-            (None, _) => Err(LookupError::NotFound { id: prefix.to_owned() }),
+            (None, _) => Err(LookupError::NotFound {
+                id: prefix.to_owned(),
+            }),
             (Some((id, object)), Some(_)) if id == prefix => Ok(object.clone()),
             (Some((_, object)), None) => Ok(object.clone()),
-            _ => Err(LookupError::Ambiguous { id: prefix.to_owned() }),
+            _ => Err(LookupError::Ambiguous {
+                id: prefix.to_owned(),
+            }),
         }
     }
 
@@ -111,8 +126,14 @@ mod tests {
         assert_eq!(index.find("aaa").as_deref(), Ok(&1));
         assert_eq!(index.find("aab").as_deref(), Ok(&3));
         assert_eq!(index.find("aab2").as_deref(), Ok(&2));
-        assert_eq!(index.find("a"), Err(LookupError::Ambiguous { id: "a".into() }));
-        assert_eq!(index.find("b"), Err(LookupError::NotFound { id: "b".into() }));
+        assert_eq!(
+            index.find("a"),
+            Err(LookupError::Ambiguous { id: "a".into() })
+        );
+        assert_eq!(
+            index.find("b"),
+            Err(LookupError::NotFound { id: "b".into() })
+        );
         assert_eq!(index.find(""), Err(LookupError::Empty));
     }
 

@@ -13,5 +13,5 @@ mod stop_pod;
 mod update_container;
 
 pub use exec::ExecSyncOutput;
-pub use restore::Restored;
 pub(crate) use exits::now_nanoseconds as exits_now;
+pub use restore::Restored;

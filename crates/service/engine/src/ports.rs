@@ -11,8 +11,14 @@ mod stats;
 
 use std::sync::Arc;
 
-pub use backend::{Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope, MonitorReport, ProcessId};
-pub use host::{ConfinementRequest, DevicesRequest, MissingSource, NamespaceRequest, NamespacePaths, SandboxFiles, SandboxHost, SandboxPaths};
+pub use backend::{
+    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope,
+    MonitorReport, ProcessId,
+};
+pub use host::{
+    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest,
+    SandboxFiles, SandboxHost, SandboxPaths,
+};
 pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};
 pub use records::{Marker, NewRecord, RecordDirs, Records, StoredRecord};

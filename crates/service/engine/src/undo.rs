@@ -19,7 +19,8 @@ impl Undo {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), PortError>> + Send + 'static,
     {
-        self.steps.push((what.to_string(), Box::new(move || Box::pin(step()))));
+        self.steps
+            .push((what.to_string(), Box::new(move || Box::pin(step()))));
     }
 
     /// Takes over the steps of a part that was made side by side with others.
@@ -31,7 +32,10 @@ impl Undo {
     pub(crate) async fn run(mut self) {
         while let Some((what, step)) = self.steps.pop() {
             if let Err(error) = step().await {
-                tracing::warn!("Failed to undo {what}: {}", crate::error::chain(error.as_ref()));
+                tracing::warn!(
+                    "Failed to undo {what}: {}",
+                    crate::error::chain(error.as_ref())
+                );
             }
         }
     }
@@ -51,7 +55,11 @@ mod tests {
             let seen = seen.clone();
             undo.push(name, move || async move {
                 seen.lock().unwrap().push(name);
-                if name == "second" { Err("broken".into()) } else { Ok(()) }
+                if name == "second" {
+                    Err("broken".into())
+                } else {
+                    Ok(())
+                }
             });
         }
         undo.run().await;

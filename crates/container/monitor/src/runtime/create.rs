@@ -12,15 +12,15 @@ use crioxide_monitor_protocol::{
 use crioxide_sys::reap::Ending;
 use rustix::net::SocketType;
 
-use crate::streams::attach::Attach;
-use crate::runtime::builtin;
 use crate::clients::ReplyTo;
 use crate::container::{Console, Container, Phase, validate};
 use crate::control::Fifo;
-use crate::streams::log::LogFile;
 use crate::monitor::Monitor;
+use crate::runtime::builtin;
 use crate::runtime::child::{Purpose, RuntimeChild, Work, failure};
 use crate::socket;
+use crate::streams::attach::Attach;
+use crate::streams::log::LogFile;
 use crate::streams::stdio::{ChildEnds, Stdio, null};
 use crate::watcher::{ContainerKey, Source};
 

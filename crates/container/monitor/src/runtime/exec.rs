@@ -10,13 +10,13 @@ use crioxide_monitor_protocol::{
 use crioxide_sys::reap::Ending;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::runtime::builtin;
 use crate::clients::ReplyTo;
 use crate::container::Phase;
-use crate::runtime::create::{global_args, read_pid};
 use crate::exit;
 use crate::monitor::Monitor;
+use crate::runtime::builtin;
 use crate::runtime::child::{ExecFiles, Purpose, RuntimeChild, Work, failure};
+use crate::runtime::create::{global_args, read_pid};
 use crate::streams::stdio::{ChildEnds, null};
 
 /// A process that runs besides the container's first one.

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketType};
 
-use crate::streams::log::Stream;
 use crate::socket;
+use crate::streams::log::Stream;
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
 /// More simultaneous clients than this are turned away.

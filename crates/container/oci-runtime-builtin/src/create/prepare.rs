@@ -10,11 +10,11 @@ use rustix::thread::UnshareFlags;
 
 use super::{CreateError, CreateRequest, SessionKeyring};
 use crate::bundle::Bundle;
-use crate::rootfs::devices::{self, NodeMaking};
 use crate::init::InitPlan;
+use crate::process::namespaces::NamespacePlan;
+use crate::rootfs::devices::{self, NodeMaking};
 use crate::rootfs::mounts::cgroup::CgroupView;
 use crate::rootfs::mounts::source::{PreparedMount, copy_tree};
-use crate::process::namespaces::NamespacePlan;
 use crate::setup_error::at;
 
 /// The configured cgroup path, or the usual one.

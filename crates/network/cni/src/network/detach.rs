@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{Cni, namespace_at};
 use crate::attachment::check_names;
-use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::error::chain as error_chain;
+use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::{
     Attachment, CacheError, CachedAttachment, CniError, Fate, History, NetworkList, PluginError,
     PodNetwork,

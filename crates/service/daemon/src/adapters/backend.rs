@@ -4,15 +4,20 @@ mod exec;
 mod inspect;
 mod monitors;
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, KillScope, MonitorReport, PortError,
-    PortResult, ProcessId, RecordDirs,
+    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, KillScope, MonitorReport,
+    PortError, PortResult, ProcessId, RecordDirs,
 };
 use crioxide_monitor_client::{
-    ContainerLog, CreateContainer, MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode, StdioMode,
+    ContainerLog, CreateContainer, MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode,
+    StdioMode,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{DeleteMode, OciRuntime, RuntimeError};
@@ -75,7 +80,10 @@ impl Processes {
         events: mpsc::UnboundedSender<BackendEvent>,
     ) -> PortResult<Self> {
         let monitors = Monitors::start(program, open_files, events)?;
-        Ok(Self { settings: Arc::new(settings), monitors })
+        Ok(Self {
+            settings: Arc::new(settings),
+            monitors,
+        })
     }
 
     fn handler(&self, name: &str) -> PortResult<&HandlerRuntime> {
@@ -95,13 +103,26 @@ impl Processes {
 
 /// The start time of a process, as state.json keeps it.
 fn process_id(pid: i32) -> ProcessId {
-    ProcessId { pid, start_time: inspect::start_time(pid).unwrap_or_default() }
+    ProcessId {
+        pid,
+        start_time: inspect::start_time(pid).unwrap_or_default(),
+    }
 }
 
 #[async_trait]
 impl Backend for Processes {
-    async fn start_monitor(&self, pod: &PodId, dirs: &RecordDirs, cgroup_parent: &str) -> PortResult<ProcessId> {
-        let path = pod_cgroup::monitor_path(&self.settings.monitor_cgroup, self.settings.driver, cgroup_parent, pod);
+    async fn start_monitor(
+        &self,
+        pod: &PodId,
+        dirs: &RecordDirs,
+        cgroup_parent: &str,
+    ) -> PortResult<ProcessId> {
+        let path = pod_cgroup::monitor_path(
+            &self.settings.monitor_cgroup,
+            self.settings.driver,
+            cgroup_parent,
+            pod,
+        );
         if let Some(path) = &path {
             let (run, path) = (dirs.run.clone(), path.clone());
             blocking::run(move || pod_cgroup::note_monitor(&run, &path)).await?;
@@ -109,7 +130,10 @@ impl Backend for Processes {
         let config = MonitorConfig {
             pod: pod.to_string(),
             socket: monitor_socket(dirs),
-            cgroup: path.map(|path| MonitorCgroup { path, systemd: self.settings.driver == Driver::Systemd }),
+            cgroup: path.map(|path| MonitorCgroup {
+                path,
+                systemd: self.settings.driver == Driver::Systemd,
+            }),
         };
         Ok(process_id(self.monitors.spawn(pod, config).await?))
     }
@@ -130,7 +154,11 @@ impl Backend for Processes {
                 id: request.id.to_string(),
                 bundle: request.dirs.run.clone(),
                 runtime: handler.command.clone(),
-                stdio: if request.terminal { StdioMode::Terminal } else { StdioMode::Pipes },
+                stdio: if request.terminal {
+                    StdioMode::Terminal
+                } else {
+                    StdioMode::Pipes
+                },
                 stdin: match (request.stdin, request.stdin_once) {
                     (false, _) => StdinMode::Closed,
                     (true, false) => StdinMode::Open,
@@ -160,33 +188,60 @@ impl Backend for Processes {
         for warning in made.warnings {
             tracing::warn!("Container {}: {warning}", request.id);
         }
-        Ok(ContainerProcess { init: process_id(made.pid), monitor: process_id(monitor.pid()) })
+        Ok(ContainerProcess {
+            init: process_id(made.pid),
+            monitor: process_id(monitor.pid()),
+        })
     }
 
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()> {
         let id = id.to_string();
-        self.with_runtime(handler, move |runtime| runtime.start(&id)).await
+        self.with_runtime(handler, move |runtime| runtime.start(&id))
+            .await
     }
 
-    async fn kill(&self, handler: &str, id: &ContainerId, signal: i32, scope: KillScope) -> PortResult<()> {
+    async fn kill(
+        &self,
+        handler: &str,
+        id: &ContainerId,
+        signal: i32,
+        scope: KillScope,
+    ) -> PortResult<()> {
         let id = id.to_string();
         let scope = match scope {
             KillScope::Init => crioxide_oci_runtime::KillScope::Init,
             KillScope::All => crioxide_oci_runtime::KillScope::All,
         };
-        self.with_runtime(handler, move |runtime| runtime.kill(&id, signal, scope)).await
+        self.with_runtime(handler, move |runtime| runtime.kill(&id, signal, scope))
+            .await
     }
 
-    async fn delete(&self, pod: &PodId, handler: &str, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
+    async fn delete(
+        &self,
+        pod: &PodId,
+        handler: &str,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+    ) -> PortResult<()> {
         let (name, settings) = (id.to_string(), self.settings.clone());
-        self.with_runtime(handler, move |runtime| runtime.delete(&name, DeleteMode::Force)).await?;
+        self.with_runtime(handler, move |runtime| {
+            runtime.delete(&name, DeleteMode::Force)
+        })
+        .await?;
         self.monitors.forget(pod, id).await?;
         let (name, dirs) = (id.to_string(), dirs.clone());
         blocking::run(move || {
-            for path in [settings.exits_dir.join(&name), settings.attach_dir.join(&name), dirs.run.join("attach")] {
+            for path in [
+                settings.exits_dir.join(&name),
+                settings.attach_dir.join(&name),
+                dirs.run.join("attach"),
+            ] {
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(PortError::from(format!("cannot remove {}: {error}", path.display())));
+                        return Err(PortError::from(format!(
+                            "cannot remove {}: {error}",
+                            path.display()
+                        )));
                     }
                     _ => {}
                 }
@@ -208,7 +263,8 @@ impl Backend for Processes {
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {
         let id = id.to_string();
         let resources = serde_json::from_slice(&resources)?;
-        self.with_runtime(handler, move |runtime| runtime.update(&id, &resources)).await
+        self.with_runtime(handler, move |runtime| runtime.update(&id, &resources))
+            .await
     }
 
     async fn inspect(
@@ -223,7 +279,8 @@ impl Backend for Processes {
         }
         let exit_file = self.settings.exits_dir.join(id.as_str());
         let (owned_id, dirs, process) = (id.clone(), dirs.clone(), init.clone());
-        let report = blocking::run(move || inspect::look(&owned_id, &exit_file, &dirs, &process)).await?;
+        let report =
+            blocking::run(move || inspect::look(&owned_id, &exit_file, &dirs, &process)).await?;
         if matches!(report, MonitorReport::Alive { .. }) {
             self.monitors.watch_unattended(id, init);
         }

@@ -5,13 +5,16 @@ mod devices;
 mod mount_source;
 mod sandbox_files;
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{
-    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest, PortError, PortResult,
-    RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
+    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest, PortError,
+    PortResult, RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
 };
 use crioxide_files::InRoot;
 use crioxide_names::PodId;
@@ -36,12 +39,23 @@ pub(crate) use devices::DeviceSettings;
 /// Pins are named after the pod in the shape of CRI-O's, so that they are found again without a record of them.
 pub(crate) fn pin_name(pod: &PodId) -> String {
     let hex = pod.as_str();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..32]
+    )
 }
 
 #[async_trait]
 impl SandboxHost for Host {
-    async fn create_namespaces(&self, pod: &PodId, request: &NamespaceRequest) -> PortResult<NamespacePaths> {
+    async fn create_namespaces(
+        &self,
+        pod: &PodId,
+        request: &NamespaceRequest,
+    ) -> PortResult<NamespacePaths> {
         let (dir, name, request) = (self.namespaces_dir.clone(), pin_name(pod), request.clone());
         blocking::run(move || {
             let wanted = crioxide_namespaces::NamespaceRequest {
@@ -55,7 +69,10 @@ impl SandboxHost for Host {
             let mut pinned = crioxide_namespaces::create_pinned(&dir, &name, &wanted)?;
             if !request.net {
                 // As CRI-O: port forwarding and statistics find the host's network by the same kind of path.
-                let (kind, own) = (crioxide_namespaces::Kind::Net, Path::new("/proc/self/ns/net"));
+                let (kind, own) = (
+                    crioxide_namespaces::Kind::Net,
+                    Path::new("/proc/self/ns/net"),
+                );
                 match crioxide_namespaces::pin_existing(&dir, &name, kind, own) {
                     Ok(path) => pinned.net = Some(path),
                     Err(error) => {
@@ -67,8 +84,19 @@ impl SandboxHost for Host {
                     }
                 }
             }
-            let PinnedPaths { net, ipc, uts, user } = pinned.into();
-            Ok::<_, PortError>(NamespacePaths { net, ipc, uts, user, pid: None })
+            let PinnedPaths {
+                net,
+                ipc,
+                uts,
+                user,
+            } = pinned.into();
+            Ok::<_, PortError>(NamespacePaths {
+                net,
+                ipc,
+                uts,
+                user,
+                pid: None,
+            })
         })
         .await
     }
@@ -83,7 +111,10 @@ impl SandboxHost for Host {
         blocking::run(move || {
             crioxide_namespaces::remove_pinned(&dir, &name)?;
             // Pins that CRI-O made have names of their own.
-            for path in [known.net, known.ipc, known.uts, known.user, known.pid].into_iter().flatten() {
+            for path in [known.net, known.ipc, known.uts, known.user, known.pid]
+                .into_iter()
+                .flatten()
+            {
                 if path.starts_with(&dir) {
                     crioxide_namespaces::remove_pin(&path)?;
                 }
@@ -93,7 +124,11 @@ impl SandboxHost for Host {
         .await
     }
 
-    async fn create_files(&self, dirs: &RecordDirs, files: SandboxFiles) -> PortResult<SandboxPaths> {
+    async fn create_files(
+        &self,
+        dirs: &RecordDirs,
+        files: SandboxFiles,
+    ) -> PortResult<SandboxPaths> {
         let run = dirs.run.clone();
         blocking::run(move || sandbox_files::create(&run, &files)).await
     }
@@ -118,8 +153,16 @@ impl SandboxHost for Host {
         let path = PathBuf::from(path);
         blocking::run(move || {
             use std::os::unix::fs::DirBuilderExt as _;
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(|error| PortError::from(format!("cannot make log directory {}: {error}", path.display())))
+            let made = std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path);
+            made.map_err(|error| {
+                PortError::from(format!(
+                    "cannot make log directory {}: {error}",
+                    path.display()
+                ))
+            })
         })
         .await
     }
@@ -165,6 +208,11 @@ struct PinnedPaths {
 
 impl From<crioxide_namespaces::PinnedNamespaces> for PinnedPaths {
     fn from(pinned: crioxide_namespaces::PinnedNamespaces) -> Self {
-        Self { net: pinned.net, ipc: pinned.ipc, uts: pinned.uts, user: pinned.user }
+        Self {
+            net: pinned.net,
+            ipc: pinned.ipc,
+            uts: pinned.uts,
+            user: pinned.user,
+        }
     }
 }

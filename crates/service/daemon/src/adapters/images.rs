@@ -1,10 +1,18 @@
 //! Images of the store and their registries, in CRI's words.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::{Arc, OnceLock}, time::{SystemTime, UNIX_EPOCH}};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
-use crioxide_engine::{Engine, ports::{ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedImage}};
+use crioxide_engine::{
+    Engine,
+    ports::{ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedImage},
+};
 use crioxide_names::ImageId;
 use crioxide_pull::{ImageInfo, ImageUser, Images, PinnedImages, Puller};
 use crioxide_registry::Credentials;
@@ -68,7 +76,9 @@ fn credentials(auth: &v1::AuthConfig) -> PortResult<Option<Credentials>> {
         return Ok(None);
     }
     let decoded = Credentials::decode(&auth.auth);
-    Ok(Some(decoded.ok_or("the auth of the request is not base64 of user:password")?))
+    Ok(Some(decoded.ok_or(
+        "the auth of the request is not base64 of user:password",
+    )?))
 }
 
 fn facts(info: &ImageInfo) -> ImageFacts {
@@ -88,7 +98,9 @@ fn facts(info: &ImageInfo) -> ImageFacts {
 #[async_trait]
 impl ImageService for StoreImages {
     async fn resolve(&self, image: &str) -> PortResult<Option<ResolvedImage>> {
-        let Some(info) = self.find(image).await? else { return Ok(None) };
+        let Some(info) = self.find(image).await? else {
+            return Ok(None);
+        };
         Ok(Some(ResolvedImage {
             id: info.id.clone(),
             name: info.repo_tags.first().cloned().unwrap_or_default(),
@@ -99,7 +111,12 @@ impl ImageService for StoreImages {
 
     async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>> {
         if let Some(image) = filter {
-            return Ok(self.find(&image).await?.iter().map(|info| self.cri_image(info)).collect());
+            return Ok(self
+                .find(&image)
+                .await?
+                .iter()
+                .map(|info| self.cri_image(info))
+                .collect());
         }
         let images = self.images.clone();
         let all = blocking::run(move || images.list()).await?;
@@ -107,23 +124,45 @@ impl ImageService for StoreImages {
     }
 
     async fn status(&self, image: &str) -> PortResult<Option<ImageStatus>> {
-        let Some(info) = self.find(image).await? else { return Ok(None) };
+        let Some(info) = self.find(image).await? else {
+            return Ok(None);
+        };
         let mut image = self.cri_image(&info);
         let annotations = info.annotations.clone().into_iter().collect();
-        image.spec = Some(v1::ImageSpec { annotations, ..Default::default() });
-        let verbose = serde_json::json!({"labels": info.config.config.labels, "imageSpec": &*info.config});
-        Ok(Some(ImageStatus { image, info: verbose.to_string() }))
+        image.spec = Some(v1::ImageSpec {
+            annotations,
+            ..Default::default()
+        });
+        let verbose =
+            serde_json::json!({"labels": info.config.config.labels, "imageSpec": &*info.config});
+        Ok(Some(ImageStatus {
+            image,
+            info: verbose.to_string(),
+        }))
     }
 
     async fn pull(&self, request: PullRequest) -> PortResult<ImageId> {
         tracing::info!("Pulling image: {}", request.image);
         let wish = crioxide_pull::PullRequest {
-            credentials: request.auth.as_ref().map(credentials).transpose()?.flatten(),
+            credentials: request
+                .auth
+                .as_ref()
+                .map(credentials)
+                .transpose()?
+                .flatten(),
             policy: self.namespace_policy(&request.namespace),
             ..crioxide_pull::PullRequest::new(&request.image)
         };
-        let pulled = self.puller.pull(wish).await.map_err(|error| PortError::from(crioxide_engine::chain(&*error)))?;
-        tracing::info!("Pulled image: {} from {}", pulled.reference, pulled.endpoint);
+        let pulled = self
+            .puller
+            .pull(wish)
+            .await
+            .map_err(|error| PortError::from(crioxide_engine::chain(&*error)))?;
+        tracing::info!(
+            "Pulled image: {} from {}",
+            pulled.reference,
+            pulled.endpoint
+        );
         Ok(pulled.id)
     }
 
@@ -144,17 +183,34 @@ impl ImageService for StoreImages {
         let store = self.store.clone();
         blocking::run(move || {
             let name = store.driver_name();
-            let mountpoint = store.graph_root().join(format!("{name}-images")).to_string_lossy().into_owned();
+            let mountpoint = store
+                .graph_root()
+                .join(format!("{name}-images"))
+                .to_string_lossy()
+                .into_owned();
             let layers = store.layers()?;
-            let sizes: BTreeMap<&str, u64> =
-                layers.iter().map(|layer| (layer.id.as_str(), u64::try_from(layer.diff_size).unwrap_or(0))).collect();
+            let sizes: BTreeMap<&str, u64> = layers
+                .iter()
+                .map(|layer| {
+                    (
+                        layer.id.as_str(),
+                        u64::try_from(layer.diff_size).unwrap_or(0),
+                    )
+                })
+                .collect();
             let usage = store.image_fs_usage()?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
             let filesystem = v1::FilesystemUsage {
                 timestamp: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
                 fs_id: Some(v1::FilesystemIdentifier { mountpoint }),
-                used_bytes: Some(v1::UInt64Value { value: sizes.values().sum() }),
-                inodes_used: Some(v1::UInt64Value { value: usage.used_inodes }),
+                used_bytes: Some(v1::UInt64Value {
+                    value: sizes.values().sum(),
+                }),
+                inodes_used: Some(v1::UInt64Value {
+                    value: usage.used_inodes,
+                }),
             };
             Ok::<_, PortError>(v1::ImageFsInfoResponse {
                 image_filesystems: vec![filesystem.clone()],

@@ -29,14 +29,20 @@ impl CniNetwork {
 impl Network for CniNetwork {
     async fn ready(&self) -> Result<(), String> {
         let cni = self.cni.clone();
-        let answer = blocking::run(move || Ok::<_, PortError>(cni.status().map_err(|error| error.to_string()))).await;
+        let answer = blocking::run(move || {
+            Ok::<_, PortError>(cni.status().map_err(|error| error.to_string()))
+        })
+        .await;
         answer.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     async fn add(&self, pod: &PodNetwork) -> PortResult<NetworkResult> {
         let (cni, pod) = (self.cni.clone(), cni_pod(pod)?);
         let added = blocking::run(move || cni.add(&pod)).await?;
-        Ok(NetworkResult { ips: added.ips, result: Some(added.result.to_string()) })
+        Ok(NetworkResult {
+            ips: added.ips,
+            result: Some(added.result.to_string()),
+        })
     }
 
     async fn remove(&self, pod: &PodNetwork) -> PortResult<()> {
@@ -51,17 +57,31 @@ impl Network for CniNetwork {
             // certainly nobody's any more.
             let keep = |entry: &CachedAttachment| {
                 known.contains(&entry.attachment.container_id)
-                    || entry.attachment.netns.as_deref().is_some_and(|path| Netns::open(path).is_ok())
+                    || entry
+                        .attachment
+                        .netns
+                        .as_deref()
+                        .is_some_and(|path| Netns::open(path).is_ok())
             };
             let report = cni.gc(&keep)?;
             for removed in &report.removed {
-                tracing::info!("Successfully cleaned up network for pod {}", removed.container_id);
+                tracing::info!(
+                    "Successfully cleaned up network for pod {}",
+                    removed.container_id
+                );
             }
             for (kept, error) in &report.kept {
-                tracing::warn!("Failed to clean up network of pod {}: {}", kept.container_id, crioxide_engine::chain(error));
+                tracing::warn!(
+                    "Failed to clean up network of pod {}: {}",
+                    kept.container_id,
+                    crioxide_engine::chain(error)
+                );
             }
             for (network, error) in &report.failures {
-                tracing::warn!("Failed to collect garbage of network {network}: {}", crioxide_engine::chain(error));
+                tracing::warn!(
+                    "Failed to collect garbage of network {network}: {}",
+                    crioxide_engine::chain(error)
+                );
             }
             Ok::<_, PortError>(())
         })
@@ -78,7 +98,11 @@ fn cni_pod(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
         uid: pod.uid.clone(),
         netns: pod.netns.clone().unwrap_or_default(),
         ifname: INTERFACE.to_owned(),
-        port_mappings: pod.port_mappings.iter().map(port_mapping).collect::<Result<_, _>>()?,
+        port_mappings: pod
+            .port_mappings
+            .iter()
+            .map(port_mapping)
+            .collect::<Result<_, _>>()?,
         bandwidth: Bandwidth::from_annotations(&annotations)?,
         annotations,
         cgroup_path: pod.cgroup_parent.clone(),
@@ -87,7 +111,9 @@ fn cni_pod(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
 }
 
 fn port_mapping(port: &v1::PortMapping) -> PortResult<PortMapping> {
-    let number = |value: i32| u16::try_from(value).map_err(|_| format!("port {value} is not in the range 0-65535"));
+    let number = |value: i32| {
+        u16::try_from(value).map_err(|_| format!("port {value} is not in the range 0-65535"))
+    };
     Ok(PortMapping {
         host_port: number(port.host_port)?,
         container_port: number(port.container_port)?,

@@ -1,13 +1,21 @@
 //! Records and root filesystems in the containers/storage store.
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use crioxide_engine::ports::{Marker, NewRecord, PortError, PortResult, RecordDirs, Records, StoredRecord};
+use crioxide_engine::ports::{
+    Marker, NewRecord, PortError, PortResult, RecordDirs, Records, StoredRecord,
+};
 use crioxide_files::{AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited};
 use crioxide_names::ContainerId;
 use crioxide_node_records::StorageMetadata;
-use crioxide_store::{ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce, Volatility};
+use crioxide_store::{
+    ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce,
+    Volatility,
+};
 
 use crate::blocking;
 
@@ -22,7 +30,10 @@ pub(crate) struct StoreRecords {
 
 impl StoreRecords {
     fn dirs(store: &Store, id: &str) -> PortResult<RecordDirs> {
-        Ok(RecordDirs { persistent: store.container_dir(id)?, run: store.container_run_dir(id)? })
+        Ok(RecordDirs {
+            persistent: store.container_dir(id)?,
+            run: store.container_run_dir(id)?,
+        })
     }
 }
 
@@ -37,7 +48,9 @@ fn create(store: &Store, record: NewRecord) -> PortResult<RecordDirs> {
     let mut parent_layer = None;
     let mut image = String::new();
     if let Some(id) = &record.image {
-        let found = store.image(id.as_str())?.ok_or_else(|| format!("image {id} is not in the store"))?;
+        let found = store
+            .image(id.as_str())?
+            .ok_or_else(|| format!("image {id} is not in the store"))?;
         if !found.layer.is_empty() {
             parent_layer = Some(LayerId::parse(&found.layer)?);
         }
@@ -66,7 +79,11 @@ fn load(store: &Store) -> PortResult<Vec<StoredRecord>> {
         match load_one(store, &record) {
             Ok(Some(record)) => found.push(record),
             Ok(None) => {}
-            Err(error) => tracing::warn!("Skipping record {}: {}", record.id, crioxide_engine::chain(error.as_ref())),
+            Err(error) => tracing::warn!(
+                "Skipping record {}: {}",
+                record.id,
+                crioxide_engine::chain(error.as_ref())
+            ),
         }
     }
     Ok(found)
@@ -74,7 +91,9 @@ fn load(store: &Store) -> PortResult<Vec<StoredRecord>> {
 
 /// `None` for a container that is not CRI-O's.
 fn load_one(store: &Store, record: &ContainerRecord) -> PortResult<Option<StoredRecord>> {
-    let Ok(metadata) = StorageMetadata::parse(&record.metadata) else { return Ok(None) };
+    let Ok(metadata) = StorageMetadata::parse(&record.metadata) else {
+        return Ok(None);
+    };
     let dirs = StoreRecords::dirs(store, &record.id)?;
     Ok(Some(StoredRecord {
         id: ContainerId::parse(&record.id)?,
@@ -97,7 +116,10 @@ fn read_if_there(path: &Path) -> PortResult<Option<Vec<u8>>> {
 }
 
 /// Volatile records end with the machine, so their files need no sync.
-const VOLATILE: AtomicOptions = AtomicOptions { mode: 0o644, sync: FileSync::None };
+const VOLATILE: AtomicOptions = AtomicOptions {
+    mode: 0o644,
+    sync: FileSync::None,
+};
 
 #[async_trait]
 impl Records for StoreRecords {
@@ -109,7 +131,8 @@ impl Records for StoreRecords {
     async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf> {
         let (store, id) = (self.store.clone(), id.clone());
         blocking::run(move || {
-            let layer = layer_of(&store, &id)?.ok_or_else(|| format!("container {id} is not in the store"))?;
+            let layer = layer_of(&store, &id)?
+                .ok_or_else(|| format!("container {id} is not in the store"))?;
             let options = MountOptions {
                 access: MountAccess::ReadWrite,
                 volatility: Volatility::Volatile,
@@ -170,17 +193,29 @@ impl Records for StoreRecords {
         .await
     }
 
-    async fn read_in_root(&self, rootfs: &Path, path: &str, max: u64) -> PortResult<Option<Vec<u8>>> {
+    async fn read_in_root(
+        &self,
+        rootfs: &Path,
+        path: &str,
+        max: u64,
+    ) -> PortResult<Option<Vec<u8>>> {
         let (rootfs, path) = (rootfs.to_owned(), path.to_owned());
-        blocking::run(move || match InRoot::open(&rootfs)?.read_limited(&path, max) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(PortError::from(error)),
-        })
+        blocking::run(
+            move || match InRoot::open(&rootfs)?.read_limited(&path, max) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(PortError::from(error)),
+            },
+        )
         .await
     }
 
-    async fn write_run_file(&self, dirs: &RecordDirs, name: &'static str, content: Vec<u8>) -> PortResult<PathBuf> {
+    async fn write_run_file(
+        &self,
+        dirs: &RecordDirs,
+        name: &'static str,
+        content: Vec<u8>,
+    ) -> PortResult<PathBuf> {
         let path = dirs.run.join(name);
         blocking::run(move || {
             atomic_write(&path, &content, VOLATILE)?;
@@ -194,4 +229,3 @@ impl Records for StoreRecords {
         blocking::run(move || load(&store)).await
     }
 }
-

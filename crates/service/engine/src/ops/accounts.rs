@@ -26,7 +26,11 @@ pub(crate) async fn resolve_user(
     rootfs: &Path,
 ) -> Result<(ResolvedUser, Vec<Mount>), EngineError> {
     let read = |path: &'static str| async move {
-        ports.records.read_in_root(rootfs, path, MAX_FILE).await.doing(|| format!("failed to read the image's {path}"))
+        ports
+            .records
+            .read_in_root(rootfs, path, MAX_FILE)
+            .await
+            .doing(|| format!("failed to read the image's {path}"))
     };
     let (passwd, group) = (read("/etc/passwd").await?, read("/etc/group").await?);
     let mut passwd_lines = passwd.as_deref().unwrap_or_default();
@@ -41,13 +45,15 @@ pub(crate) async fn resolve_user(
             gid: user.gid,
             home: user.home.as_deref().unwrap_or_default(),
         };
-        let made = synthesize::passwd(passwd, account).map_err(|error| EngineError::refused(crate::chain(&error)))?;
+        let made = synthesize::passwd(passwd, account)
+            .map_err(|error| EngineError::refused(crate::chain(&error)))?;
         if let Some(content) = made {
             mounts.push(replace(ports, dirs, "passwd", "/etc/passwd", content).await?);
         }
     }
     if let Some(group) = &group {
-        let made = synthesize::group(group, user.gid).map_err(|error| EngineError::refused(crate::chain(&error)))?;
+        let made = synthesize::group(group, user.gid)
+            .map_err(|error| EngineError::refused(crate::chain(&error)))?;
         if let Some(content) = made {
             mounts.push(replace(ports, dirs, "group", "/etc/group", content).await?);
         }
@@ -69,7 +75,14 @@ async fn replace(
 
 /// A bind mount of one of our own files.
 pub(crate) fn bind(destination: &str, source: &Path) -> Mount {
-    let options = ["bind", "rw", "nodev", "nosuid", "noexec"].map(str::to_owned).to_vec();
-    let mount = MountBuilder::default().destination(destination).typ("bind").source(source).options(options).build();
+    let options = ["bind", "rw", "nodev", "nosuid", "noexec"]
+        .map(str::to_owned)
+        .to_vec();
+    let mount = MountBuilder::default()
+        .destination(destination)
+        .typ("bind")
+        .source(source)
+        .options(options)
+        .build();
     mount.expect("a mount without id mappings is always valid")
 }

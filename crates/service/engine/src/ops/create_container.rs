@@ -14,8 +14,8 @@ use crioxide_node_records::{
     go_time, record_names,
 };
 use crioxide_runtime_spec::{
-    ContainerSpecRequest, SpecOutput, container_spec, labels, log_path, mounts::volumes::VolumeSource,
-    resources, stop_signal,
+    ContainerSpecRequest, SpecOutput, container_spec, labels, log_path,
+    mounts::volumes::VolumeSource, resources, stop_signal,
 };
 use oci_spec::runtime::{Mount, Spec};
 use tokio::sync::{Mutex, watch};
@@ -29,8 +29,8 @@ use crate::{
     ops::{accounts, exits::now_nanoseconds, run_pod},
     pod::Pod,
     ports::{
-        ConfinementRequest, ContainerProcess, CreateProcess, DevicesRequest, MissingSource, NewRecord, RecordDirs,
-        ResolvedImage,
+        ConfinementRequest, ContainerProcess, CreateProcess, DevicesRequest, MissingSource,
+        NewRecord, RecordDirs, ResolvedImage,
     },
     settings::ImageVolumes,
     undo::Undo,
@@ -56,40 +56,71 @@ impl Engine {
     ///
     /// # Errors
     /// A request that makes no sense, or the first step that failed; everything taken so far is given back.
-    pub async fn create_container(&self, request: v1::CreateContainerRequest) -> Result<ContainerId, EngineError> {
-        let config = request.config.ok_or_else(|| EngineError::refused("config is nil"))?;
+    pub async fn create_container(
+        &self,
+        request: v1::CreateContainerRequest,
+    ) -> Result<ContainerId, EngineError> {
+        let config = request
+            .config
+            .ok_or_else(|| EngineError::refused("config is nil"))?;
         if config.image.is_none() {
             return Err(EngineError::refused("config.Image is nil"));
         }
-        let sandbox = request.sandbox_config.ok_or_else(|| EngineError::refused("sandbox config is nil"))?;
-        let pod_metadata = sandbox.metadata.clone().ok_or_else(|| EngineError::refused("sandbox config metadata is nil"))?;
-        let metadata = config.metadata.clone().filter(|metadata| !metadata.name.is_empty());
-        let metadata = metadata.ok_or_else(|| EngineError::refused("metadata.Name should not be empty"))?;
+        let sandbox = request
+            .sandbox_config
+            .ok_or_else(|| EngineError::refused("sandbox config is nil"))?;
+        let pod_metadata = sandbox
+            .metadata
+            .clone()
+            .ok_or_else(|| EngineError::refused("sandbox config metadata is nil"))?;
+        let metadata = config
+            .metadata
+            .clone()
+            .filter(|metadata| !metadata.name.is_empty());
+        let metadata =
+            metadata.ok_or_else(|| EngineError::refused("metadata.Name should not be empty"))?;
         if metadata.name.contains(['/', '\0', '\n']) {
-            return Err(EngineError::refused(format!("metadata.Name {:?} has forbidden characters", metadata.name)));
+            return Err(EngineError::refused(format!(
+                "metadata.Name {:?} has forbidden characters",
+                metadata.name
+            )));
         }
         let pod = self.pod_for(&request.pod_sandbox_id)?;
-        let name = record_names::container_name(&metadata.name, metadata.attempt, run_pod::identity(&pod_metadata));
+        let name = record_names::container_name(
+            &metadata.name,
+            metadata.attempt,
+            run_pod::identity(&pod_metadata),
+        );
         let existing = || {
             let id = self.inner.containers.id_of(&name)?;
             ContainerId::parse(&id).ok()
         };
         let (engine, make_name) = (self.clone(), name.clone());
         let make = move || async move {
-            let plan = engine.plan_container(config, sandbox, metadata, pod, make_name).await?;
+            let plan = engine
+                .plan_container(config, sandbox, metadata, pod, make_name)
+                .await?;
             engine.make_container(plan).await
         };
-        self.inner.container_creations.join(&name, existing, make).await
+        self.inner
+            .container_creations
+            .join(&name, existing, make)
+            .await
     }
 
     fn pod_for(&self, id: &str) -> Result<Arc<Pod>, EngineError> {
         let pod = self.inner.pods.find(id).map_err(|error| match error {
             LookupError::Empty => EngineError::refused("PodSandboxId should not be empty"),
-            LookupError::NotFound { .. } => EngineError::refused(format!("specified sandbox not found: {id}")),
+            LookupError::NotFound { .. } => {
+                EngineError::refused(format!("specified sandbox not found: {id}"))
+            }
             LookupError::Ambiguous { .. } => lookup_error("pod", id, &error),
         })?;
         if pod.is_stopped() {
-            return Err(EngineError::refused(format!("CreateContainer failed as the sandbox was stopped: {}", pod.id)));
+            return Err(EngineError::refused(format!(
+                "CreateContainer failed as the sandbox was stopped: {}",
+                pod.id
+            )));
         }
         Ok(pod)
     }
@@ -104,25 +135,58 @@ impl Engine {
     ) -> Result<Plan, EngineError> {
         labels::check_sizes(&config.labels)
             .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
-        let image_text = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
+        let image_text = config
+            .image
+            .as_ref()
+            .map(|image| image.image.clone())
+            .unwrap_or_default();
         if image_text.is_empty() {
-            return Err(EngineError::refused("CreateContainerRequest.ContainerConfig.Image.Image is empty"));
+            return Err(EngineError::refused(
+                "CreateContainerRequest.ContainerConfig.Image.Image is empty",
+            ));
         }
         let image = self.inner.ports.images.resolve(&image_text).await;
         let image = image.doing(|| format!("failed to find image {image_text}"))?;
         let image = image.ok_or_else(|| {
-            EngineError::refused(format!("image {image_text} not found: pull it before creating container {name}"))
+            EngineError::refused(format!(
+                "image {image_text} not found: pull it before creating container {name}"
+            ))
         })?;
         let id = ContainerId::generate();
-        let pod_logs = std::path::Path::new(&pod.info.log_path).parent().unwrap_or(std::path::Path::new("/"));
-        let log_path = log_path::log_path(&pod_logs.to_string_lossy(), &config.log_path, id.as_str())
-            .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
-        let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        let pod_logs = std::path::Path::new(&pod.info.log_path)
+            .parent()
+            .unwrap_or(std::path::Path::new("/"));
+        let log_path =
+            log_path::log_path(&pod_logs.to_string_lossy(), &config.log_path, id.as_str())
+                .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
+        let security = config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref());
         let privileged = security.is_some_and(|security| security.privileged);
         // The user's own words survive where the kubelet resolved the image to an id.
-        let user_text = config.image.as_ref().map(|image| image.user_specified_image.clone()).unwrap_or_default();
-        let image_text = if user_text.is_empty() { image_text } else { user_text };
-        Ok(Plan { id, name, pod, config, sandbox, metadata, image, image_text, log_path, privileged })
+        let user_text = config
+            .image
+            .as_ref()
+            .map(|image| image.user_specified_image.clone())
+            .unwrap_or_default();
+        let image_text = if user_text.is_empty() {
+            image_text
+        } else {
+            user_text
+        };
+        Ok(Plan {
+            id,
+            name,
+            pod,
+            config,
+            sandbox,
+            metadata,
+            image,
+            image_text,
+            log_path,
+            privileged,
+        })
     }
 
     async fn make_container(&self, plan: Plan) -> Result<ContainerId, EngineError> {
@@ -141,38 +205,56 @@ impl Engine {
         if pod.is_stopped() {
             drop(gate);
             undo.run().await;
-            return Err(EngineError::refused(format!("CreateContainer failed as the sandbox was stopped: {}", pod.id)));
+            return Err(EngineError::refused(format!(
+                "CreateContainer failed as the sandbox was stopped: {}",
+                pod.id
+            )));
         }
         let id = container.id.clone();
         pod.add_container(id.clone());
-        self.inner.containers.insert(id.as_str(), &plan.name, Arc::new(container));
+        self.inner
+            .containers
+            .insert(id.as_str(), &plan.name, Arc::new(container));
         drop(gate);
         tracing::info!("Created container {id}: {}", plan.name);
         Ok(id)
     }
 
-    async fn build_container(&self, plan: &Plan, undo: &mut Undo) -> Result<Container, EngineError> {
+    async fn build_container(
+        &self,
+        plan: &Plan,
+        undo: &mut Undo,
+    ) -> Result<Container, EngineError> {
         let ports = &self.inner.ports;
         let created = now_nanoseconds();
         let dirs = ports.records.create(new_record(plan, created)).await;
         let dirs = dirs.doing(|| format!("failed to create container {}", plan.name))?;
         let (records, id) = (ports.records.clone(), plan.id.clone());
-        undo.push("the container's record", move || async move { records.remove(&id).await });
+        undo.push("the container's record", move || async move {
+            records.remove(&id).await
+        });
         let rootfs = ports.records.mount(&plan.id).await;
-        let rootfs = rootfs.doing(|| format!("failed to mount the root of container {}", plan.name))?;
+        let rootfs =
+            rootfs.doing(|| format!("failed to mount the root of container {}", plan.name))?;
         let (records, id) = (ports.records.clone(), plan.id.clone());
-        undo.push("the container's root mount", move || async move { records.unmount(&id).await });
+        undo.push("the container's root mount", move || async move {
+            records.unmount(&id).await
+        });
 
         let output = self.container_spec(plan, &dirs, &rootfs).await?;
         let info = annotations(plan, &rootfs, output.volumes, created);
         let mut spec = output.spec;
         spec.set_annotations(Some(info.to_map().into_iter().collect()));
-        let json = serde_json::to_vec_pretty(&spec).map_err(|error| EngineError::failed("write config.json", &error))?;
+        let json = serde_json::to_vec_pretty(&spec)
+            .map_err(|error| EngineError::failed("write config.json", &error))?;
         let saved = ports.records.save_config(&dirs, json).await;
         saved.doing(|| format!("failed to record container {}", plan.name))?;
 
         let handler = plan.pod.info.runtime_handler.clone();
-        let process = ports.backend.create(&create_process(plan, &dirs, &handler, &spec)).await;
+        let process = ports
+            .backend
+            .create(&create_process(plan, &dirs, &handler, &spec))
+            .await;
         let process = process.doing(|| "container create failed".to_owned())?;
         let (backend, pod, id) = (ports.backend.clone(), plan.pod.id.clone(), plan.id.clone());
         let (owned_dirs, owned_handler) = (dirs.clone(), handler.clone());
@@ -180,7 +262,9 @@ impl Engine {
             backend.delete(&pod, &owned_handler, &id, &owned_dirs).await
         });
         let state = created_state(plan, &dirs, &process, &info, created);
-        let json = state.to_json().map_err(|error| EngineError::failed("write state.json", &error))?;
+        let json = state
+            .to_json()
+            .map_err(|error| EngineError::failed("write state.json", &error))?;
         let saved = ports.records.save_state(&dirs, json).await;
         saved.doing(|| format!("failed to record container {}", plan.name))?;
         Ok(Container {
@@ -206,10 +290,17 @@ impl Engine {
         rootfs: &std::path::Path,
     ) -> Result<SpecOutput, EngineError> {
         let (ports, settings) = (&self.inner.ports, &self.inner.settings);
-        let security = plan.config.linux.as_ref().and_then(|linux| linux.security_context.clone());
-        let (user, mut extra_mounts) = accounts::resolve_user(ports, plan.request_user(), dirs, rootfs)
-            .await
-            .map_err(|error| EngineError::refused(format!("container {}: {}", plan.name, error.message())))?;
+        let security = plan
+            .config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.clone());
+        let (user, mut extra_mounts) =
+            accounts::resolve_user(ports, plan.request_user(), dirs, rootfs)
+                .await
+                .map_err(|error| {
+                    EngineError::refused(format!("container {}: {}", plan.name, error.message()))
+                })?;
         if let Some(hosts) = self.hosts_file(plan, dirs).await? {
             extra_mounts.push(hosts);
         }
@@ -221,9 +312,12 @@ impl Engine {
             defaults.minimum_memory = handler.minimum_memory;
         }
         let add = security.capabilities.as_ref();
-        let capabilities =
-            crioxide_runtime_spec::capabilities::select(add, &defaults.capabilities, &settings.host.bounding)
-                .map_err(|error| EngineError::failed(format!("container {}", plan.name), &error))?;
+        let capabilities = crioxide_runtime_spec::capabilities::select(
+            add,
+            &defaults.capabilities,
+            &settings.host.bounding,
+        )
+        .map_err(|error| EngineError::failed(format!("container {}", plan.name), &error))?;
         let confinement = ports.host.confinement(ConfinementRequest {
             handler: plan.pod.info.runtime_handler.clone(),
             privileged: plan.privileged,
@@ -231,13 +325,17 @@ impl Engine {
             apparmor: security.apparmor.clone(),
             capabilities: capabilities.into_iter().collect(),
         });
-        let confinement = confinement.await.doing(|| format!("security profiles of container {}", plan.name))?;
+        let confinement = confinement
+            .await
+            .doing(|| format!("security profiles of container {}", plan.name))?;
         let devices = ports.host.devices(DevicesRequest {
             handler: plan.pod.info.runtime_handler.clone(),
             privileged: plan.privileged,
             requested: plan.config.devices.clone(),
         });
-        let devices = devices.await.doing(|| format!("devices of container {}", plan.name))?;
+        let devices = devices
+            .await
+            .doing(|| format!("devices of container {}", plan.name))?;
         let namespaces = plan.namespaces(self)?;
         container_spec(&ContainerSpecRequest {
             id: plan.id.as_str(),
@@ -266,7 +364,11 @@ impl Engine {
     async fn prepare_root(&self, plan: &Plan, rootfs: &std::path::Path) -> Result<(), EngineError> {
         let image = &plan.image.config;
         let mut directories = Vec::new();
-        let cwd = if plan.config.working_dir.is_empty() { &image.working_dir } else { &plan.config.working_dir };
+        let cwd = if plan.config.working_dir.is_empty() {
+            &image.working_dir
+        } else {
+            &plan.config.working_dir
+        };
         if !cwd.is_empty() && cwd != "/" {
             directories.push(cwd.clone());
         }
@@ -276,37 +378,85 @@ impl Engine {
         if directories.is_empty() {
             return Ok(());
         }
-        let made = self.inner.ports.host.create_in_root(rootfs, directories).await;
+        let made = self
+            .inner
+            .ports
+            .host
+            .create_in_root(rootfs, directories)
+            .await;
         made.doing(|| format!("failed to prepare the root of container {}", plan.name))
     }
 
-    async fn volume_sources(&self, plan: &Plan) -> Result<BTreeMap<String, VolumeSource>, EngineError> {
+    async fn volume_sources(
+        &self,
+        plan: &Plan,
+    ) -> Result<BTreeMap<String, VolumeSource>, EngineError> {
         let mut sources = BTreeMap::new();
         for mount in &plan.config.mounts {
-            if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-                return Err(EngineError::refused("ImageVolumeMountFailed: image volumes are not supported yet"));
+            if mount
+                .image
+                .as_ref()
+                .is_some_and(|image| !image.image.is_empty())
+            {
+                return Err(EngineError::refused(
+                    "ImageVolumeMountFailed: image volumes are not supported yet",
+                ));
             }
             if mount.host_path.is_empty() {
                 continue; // the spec's own check names it
             }
-            let rejected = self.inner.settings.rejected_mount_sources.iter().any(|path| path.as_os_str() == mount.host_path.as_str());
-            let missing = if rejected { MissingSource::Reject } else { MissingSource::Create };
-            let source = self.inner.ports.host.mount_source(&mount.host_path, missing).await;
-            let source = source.doing(|| format!("failed to mount {} in container {}", mount.host_path, plan.name))?;
+            let rejected = self
+                .inner
+                .settings
+                .rejected_mount_sources
+                .iter()
+                .any(|path| path.as_os_str() == mount.host_path.as_str());
+            let missing = if rejected {
+                MissingSource::Reject
+            } else {
+                MissingSource::Create
+            };
+            let source = self
+                .inner
+                .ports
+                .host
+                .mount_source(&mount.host_path, missing)
+                .await;
+            let source = source.doing(|| {
+                format!(
+                    "failed to mount {} in container {}",
+                    mount.host_path, plan.name
+                )
+            })?;
             sources.insert(mount.container_path.clone(), source);
         }
         Ok(sources)
     }
 
     /// A hosts file for a container that is given none: without it a pod cannot even find itself.
-    async fn hosts_file(&self, plan: &Plan, dirs: &RecordDirs) -> Result<Option<Mount>, EngineError> {
-        let given = plan.config.mounts.iter().any(|mount| mount.container_path.trim_end_matches('/') == "/etc/hosts");
+    async fn hosts_file(
+        &self,
+        plan: &Plan,
+        dirs: &RecordDirs,
+    ) -> Result<Option<Mount>, EngineError> {
+        let given = plan
+            .config
+            .mounts
+            .iter()
+            .any(|mount| mount.container_path.trim_end_matches('/') == "/etc/hosts");
         if given || plan.pod.info.host_network {
             return Ok(None);
         }
-        let content = crioxide_runtime_spec::files::hosts(&plan.pod.info.hostname, &plan.pod.info.ips);
-        let path = self.inner.ports.records.write_run_file(dirs, "hosts", content.into_bytes()).await;
-        let path = path.doing(|| format!("failed to write the hosts file of container {}", plan.name))?;
+        let content =
+            crioxide_runtime_spec::files::hosts(&plan.pod.info.hostname, &plan.pod.info.ips);
+        let path = self
+            .inner
+            .ports
+            .records
+            .write_run_file(dirs, "hosts", content.into_bytes())
+            .await;
+        let path =
+            path.doing(|| format!("failed to write the hosts file of container {}", plan.name))?;
         Ok(Some(accounts::bind("/etc/hosts", &path)))
     }
 }
@@ -346,12 +496,22 @@ fn create_process(plan: &Plan, dirs: &RecordDirs, handler: &str, spec: &Spec) ->
     }
 }
 
-fn annotations(plan: &Plan, rootfs: &std::path::Path, volumes: Vec<Volume>, created: i64) -> ContainerAnnotations {
+fn annotations(
+    plan: &Plan,
+    rootfs: &std::path::Path,
+    volumes: Vec<Volume>,
+    created: i64,
+) -> ContainerAnnotations {
     let info = &plan.pod.info;
     let requested = plan.config.stop_signal();
     let signal = stop_signal::choose(requested, &plan.image.config.stop_signal);
-    let given = requested != v1::Signal::RuntimeDefault || !plan.image.config.stop_signal.is_empty();
-    let security = plan.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let given =
+        requested != v1::Signal::RuntimeDefault || !plan.image.config.stop_signal.is_empty();
+    let security = plan
+        .config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
     let profile = security.and_then(|security| security.seccomp.as_ref());
     ContainerAnnotations {
         id: plan.id.to_string(),
@@ -416,9 +576,17 @@ fn created_state(
 
 /// The limits that a spec comes to, as CRI states them.
 pub(crate) fn cri_resources(spec: &Spec) -> v1::LinuxContainerResources {
-    let oom_score_adj = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    let limits = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    limits.map(|limits| resources::to_cri(limits, oom_score_adj)).unwrap_or_default()
+    let oom_score_adj = spec
+        .process()
+        .as_ref()
+        .and_then(oci_spec::runtime::Process::oom_score_adj);
+    let limits = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref());
+    limits
+        .map(|limits| resources::to_cri(limits, oom_score_adj))
+        .unwrap_or_default()
 }
 
 mod request;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use crioxide_cri_api::v1;
 
-use crate::{Engine, EngineError, ErrorKind, error::Context as _, ports::{ExecOutput, ExecProcess}};
+use crate::{
+    Engine, EngineError, ErrorKind,
+    error::Context as _,
+    ports::{ExecOutput, ExecProcess},
+};
 
 /// Bytes of output kept per ExecSync, both streams together (as CRI-O).
 const OUTPUT_LIMIT: usize = 16 << 20;
@@ -29,10 +33,17 @@ impl Engine {
             return Err(EngineError::refused("exec command cannot be empty"));
         }
         if !container.is_alive() {
-            return Err(EngineError::new(ErrorKind::NotFound, "container is not created or running"));
+            return Err(EngineError::new(
+                ErrorKind::NotFound,
+                "container is not created or running",
+            ));
         }
-        let process = exec_process(&container.spec, command)
-            .ok_or_else(|| EngineError::refused(format!("the spec of container {} has no process", container.id)))?;
+        let process = exec_process(&container.spec, command).ok_or_else(|| {
+            EngineError::refused(format!(
+                "the spec of container {} has no process",
+                container.id
+            ))
+        })?;
         let request = ExecProcess {
             pod: container.pod.clone(),
             id: container.id.clone(),
@@ -43,14 +54,30 @@ impl Engine {
             timeout,
             output_limit: OUTPUT_LIMIT,
         };
-        let output = self.inner.ports.backend.exec(request).await.doing(|| {
-            format!("failed to exec in container {}", container.id)
-        })?;
+        let output = self
+            .inner
+            .ports
+            .backend
+            .exec(request)
+            .await
+            .doing(|| format!("failed to exec in container {}", container.id))?;
         match output {
-            ExecOutput::Done { stdout, stderr, exit_code } => Ok(ExecSyncOutput { stdout, stderr, exit_code }),
+            ExecOutput::Done {
+                stdout,
+                stderr,
+                exit_code,
+            } => Ok(ExecSyncOutput {
+                stdout,
+                stderr,
+                exit_code,
+            }),
             ExecOutput::TimedOut => Err(EngineError::new(
                 ErrorKind::DeadlineExceeded,
-                format!("command in container {} timed out after {} s", container.id, timeout.unwrap_or_default().as_secs()),
+                format!(
+                    "command in container {} timed out after {} s",
+                    container.id,
+                    timeout.unwrap_or_default().as_secs()
+                ),
             )),
         }
     }
@@ -60,17 +87,27 @@ impl Engine {
     /// # Errors
     /// When the container is unknown or does not run.
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), EngineError> {
-        let container = self.find_container(id).map_err(|e| EngineError::refused(e.message()))?;
+        let container = self
+            .find_container(id)
+            .map_err(|e| EngineError::refused(e.message()))?;
         if container.cri_state() != v1::ContainerState::ContainerRunning {
             return Err(EngineError::refused("container is not running"));
         }
-        let reopened = self.inner.ports.backend.reopen_log(&container.pod, &container.id).await;
+        let reopened = self
+            .inner
+            .ports
+            .backend
+            .reopen_log(&container.pod, &container.id)
+            .await;
         reopened.doing(|| format!("failed to reopen the log of container {}", container.id))
     }
 }
 
 /// The container's own process with other arguments and no terminal.
-fn exec_process(spec: &oci_spec::runtime::Spec, command: &[String]) -> Option<oci_spec::runtime::Process> {
+fn exec_process(
+    spec: &oci_spec::runtime::Spec,
+    command: &[String],
+) -> Option<oci_spec::runtime::Process> {
     let mut process = spec.process().clone()?;
     process.set_args(Some(command.to_vec()));
     process.set_terminal(Some(false));

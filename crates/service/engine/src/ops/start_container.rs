@@ -19,7 +19,10 @@ impl Engine {
             let status = container.status();
             if container.cri_state() != v1::ContainerState::ContainerCreated {
                 let word = format!("{status:?}").to_lowercase();
-                return Err(EngineError::refused(format!("container {} is not in created state: {word}", container.id)));
+                return Err(EngineError::refused(format!(
+                    "container {} is not in created state: {word}",
+                    container.id
+                )));
             }
             // Before the start: an exit that comes at once must find the container running.
             let started = go_time::from_unix_nanoseconds(now_nanoseconds());
@@ -29,11 +32,20 @@ impl Engine {
                     state.started = started;
                 }
             });
-            let result = engine.inner.ports.backend.start(&container.handler, &container.id).await;
+            let result = engine
+                .inner
+                .ports
+                .backend
+                .start(&container.handler, &container.id)
+                .await;
             match result.doing(|| format!("failed to start container {}", container.id)) {
                 Ok(()) => {
                     engine.save_state(&container).await;
-                    tracing::info!("Started container {}: {}", container.id, container.info.name);
+                    tracing::info!(
+                        "Started container {}: {}",
+                        container.id,
+                        container.info.name
+                    );
                     Ok(())
                 }
                 Err(error) => {
@@ -49,12 +61,21 @@ impl Engine {
                         .inner
                         .ports
                         .backend
-                        .delete(&container.pod, &container.handler, &container.id, &container.dirs)
+                        .delete(
+                            &container.pod,
+                            &container.handler,
+                            &container.id,
+                            &container.dirs,
+                        )
                         .await;
                     Err(error)
                 }
             }
         }));
-        start.await.unwrap_or_else(|_| Err(EngineError::refused(format!("the start of container {id} was abandoned"))))
+        start.await.unwrap_or_else(|_| {
+            Err(EngineError::refused(format!(
+                "the start of container {id} was abandoned"
+            )))
+        })
     }
 }

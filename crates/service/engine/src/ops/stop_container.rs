@@ -4,9 +4,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::{Instant, sleep, sleep_until}};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
-use crate::{Engine, EngineError, container::{Container, StopUnderWay}, ports::KillScope};
+use crate::{
+    Engine, EngineError,
+    container::{Container, StopUnderWay},
+    ports::KillScope,
+};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -20,7 +27,9 @@ impl Engine {
     /// # Errors
     /// When the id is ambiguous.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
-        let Some(container) = self.container_if_exists(id)? else { return Ok(()) };
+        let Some(container) = self.container_if_exists(id)? else {
+            return Ok(());
+        };
         self.stop(&container, grace).await;
         Ok(())
     }
@@ -36,7 +45,10 @@ impl Engine {
 
     /// Starts the stop, or brings the deadline of the one under way forward.
     fn begin_stop(&self, container: &Arc<Container>, deadline: Instant) {
-        let mut stop = container.stop.lock().expect("no holder of this lock panics");
+        let mut stop = container
+            .stop
+            .lock()
+            .expect("no holder of this lock panics");
         if let Some(under_way) = stop.as_ref() {
             under_way.deadline.send_if_modified(|current| {
                 let earlier = deadline < *current;
@@ -52,7 +64,10 @@ impl Engine {
         let (engine, container) = (self.clone(), container.clone());
         tokio::spawn(async move {
             engine.drive_stop(&container, receiver).await;
-            *container.stop.lock().expect("no holder of this lock panics") = None;
+            *container
+                .stop
+                .lock()
+                .expect("no holder of this lock panics") = None;
         });
     }
 
@@ -60,8 +75,14 @@ impl Engine {
         let backend = &self.inner.ports.backend;
         if *deadline.borrow() > Instant::now() {
             let signal = stop_signal(container);
-            if let Err(error) = backend.kill(&container.handler, &container.id, signal, KillScope::Init).await {
-                tracing::debug!("Failed to send signal {signal} to container {}: {error}", container.id);
+            if let Err(error) = backend
+                .kill(&container.handler, &container.id, signal, KillScope::Init)
+                .await
+            {
+                tracing::debug!(
+                    "Failed to send signal {signal} to container {}: {error}",
+                    container.id
+                );
             }
             loop {
                 let at = *deadline.borrow_and_update();
@@ -71,12 +92,18 @@ impl Engine {
                     _ = deadline.changed() => {}
                 }
             }
-            tracing::info!("Stopping container {} with stop signal({signal}) timed out. Killing it", container.id);
+            tracing::info!(
+                "Stopping container {} with stop signal({signal}) timed out. Killing it",
+                container.id
+            );
         }
         let mut pause = KILL_PAUSE;
         loop {
             // A paused container takes no signal before it is thawed; SIGKILL on v1 needs it too.
-            if let Err(error) = backend.kill(&container.handler, &container.id, SIGKILL, KillScope::Init).await {
+            if let Err(error) = backend
+                .kill(&container.handler, &container.id, SIGKILL, KillScope::Init)
+                .await
+            {
                 tracing::debug!("Failed to kill container {}: {error}", container.id);
             }
             tokio::select! {
@@ -91,5 +118,6 @@ impl Engine {
 /// The signal that the request or the image asks for; SIGTERM otherwise.
 fn stop_signal(container: &Container) -> i32 {
     let name = container.info.stop_signal.as_deref();
-    name.and_then(crioxide_runtime_spec::stop_signal::parse).unwrap_or(SIGTERM)
+    name.and_then(crioxide_runtime_spec::stop_signal::parse)
+        .unwrap_or(SIGTERM)
 }

@@ -125,7 +125,12 @@ pub enum MonitorReport {
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Starts the pod's monitor.
-    async fn start_monitor(&self, pod: &PodId, dirs: &RecordDirs, cgroup_parent: &str) -> PortResult<ProcessId>;
+    async fn start_monitor(
+        &self,
+        pod: &PodId,
+        dirs: &RecordDirs,
+        cgroup_parent: &str,
+    ) -> PortResult<ProcessId>;
     /// Ends the pod's monitor; not being there is no error.
     async fn stop_monitor(&self, pod: &PodId) -> PortResult<()>;
     /// Finds the monitor of a pod again. `false` if it is gone.
@@ -135,9 +140,21 @@ pub trait Backend: Send + Sync {
     /// Runs the user's process.
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()>;
     /// Sends a signal.
-    async fn kill(&self, handler: &str, id: &ContainerId, signal: i32, scope: KillScope) -> PortResult<()>;
+    async fn kill(
+        &self,
+        handler: &str,
+        id: &ContainerId,
+        signal: i32,
+        scope: KillScope,
+    ) -> PortResult<()>;
     /// Gives back what runtime and monitor hold for a container, killing what still runs.
-    async fn delete(&self, pod: &PodId, handler: &str, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()>;
+    async fn delete(
+        &self,
+        pod: &PodId,
+        handler: &str,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+    ) -> PortResult<()>;
     /// Runs a process in a container.
     async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput>;
     /// Opens the log file anew.
@@ -145,5 +162,11 @@ pub trait Backend: Send + Sync {
     /// Changes limits; `resources` is the OCI JSON.
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()>;
     /// What became of a container while nobody looked; `init` is what state.json says.
-    async fn inspect(&self, pod: &PodId, id: &ContainerId, dirs: &RecordDirs, init: &ProcessId) -> PortResult<MonitorReport>;
+    async fn inspect(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+        init: &ProcessId,
+    ) -> PortResult<MonitorReport>;
 }

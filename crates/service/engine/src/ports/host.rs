@@ -103,13 +103,21 @@ pub struct DevicesRequest {
 #[async_trait]
 pub trait SandboxHost: Send + Sync {
     /// Makes and pins namespaces. On failure nothing is left.
-    async fn create_namespaces(&self, pod: &PodId, request: &NamespaceRequest) -> PortResult<NamespacePaths>;
+    async fn create_namespaces(
+        &self,
+        pod: &PodId,
+        request: &NamespaceRequest,
+    ) -> PortResult<NamespacePaths>;
     /// A root filesystem that holds nothing but the program `/pause`.
     async fn create_pause_root(&self, dirs: &RecordDirs) -> PortResult<PathBuf>;
     /// Removes every pin of the pod; missing ones are no error. `known` names pins that are not ours by name.
     async fn remove_namespaces(&self, pod: &PodId, known: &NamespacePaths) -> PortResult<()>;
     /// Writes the files and mounts /dev/shm.
-    async fn create_files(&self, dirs: &RecordDirs, files: SandboxFiles) -> PortResult<SandboxPaths>;
+    async fn create_files(
+        &self,
+        dirs: &RecordDirs,
+        files: SandboxFiles,
+    ) -> PortResult<SandboxPaths>;
     /// Unmounts what `create_files` mounted.
     async fn remove_files(&self, dirs: &RecordDirs) -> PortResult<()>;
     /// Makes the pod's cgroup parent where nobody has yet, remembering that it is ours. For a pod of before a restart
@@ -122,7 +130,11 @@ pub trait SandboxHost: Send + Sync {
     /// The source of a bind mount, with links resolved and what the node knows about the mount it lies on.
     async fn mount_source(&self, path: &str, missing: MissingSource) -> PortResult<VolumeSource>;
     /// Makes directories inside a root filesystem where they are missing: image volumes, the working directory.
-    async fn create_in_root(&self, rootfs: &std::path::Path, directories: Vec<String>) -> PortResult<()>;
+    async fn create_in_root(
+        &self,
+        rootfs: &std::path::Path,
+        directories: Vec<String>,
+    ) -> PortResult<()>;
     /// Profiles and labels for a process.
     async fn confinement(&self, request: ConfinementRequest) -> PortResult<Confinement>;
     /// Devices for a container.

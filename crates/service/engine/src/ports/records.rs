@@ -78,9 +78,19 @@ pub trait Records: Send + Sync {
     /// Sets a marker.
     async fn mark(&self, dirs: &RecordDirs, marker: Marker) -> PortResult<()>;
     /// A file of a root filesystem, looked up inside it, of at most `max` bytes; `None` if it is not there.
-    async fn read_in_root(&self, rootfs: &std::path::Path, path: &str, max: u64) -> PortResult<Option<Vec<u8>>>;
+    async fn read_in_root(
+        &self,
+        rootfs: &std::path::Path,
+        path: &str,
+        max: u64,
+    ) -> PortResult<Option<Vec<u8>>>;
     /// Writes a file of the run directory, replacing it; returns its path.
-    async fn write_run_file(&self, dirs: &RecordDirs, name: &'static str, content: Vec<u8>) -> PortResult<PathBuf>;
+    async fn write_run_file(
+        &self,
+        dirs: &RecordDirs,
+        name: &'static str,
+        content: Vec<u8>,
+    ) -> PortResult<PathBuf>;
     /// All records that are CRI-O's.
     async fn load(&self) -> PortResult<Vec<StoredRecord>>;
 }

@@ -6,7 +6,10 @@ use crioxide_node_records::{ContainerState, annotations::values::Volume, go_time
 use crate::{
     Engine, EngineError,
     container::{Container, cri_state},
-    view::{filter::{id_matches, labels_match}, pod::pairs},
+    view::{
+        filter::{id_matches, labels_match},
+        pod::pairs,
+    },
 };
 
 impl Engine {
@@ -14,16 +17,26 @@ impl Engine {
     #[must_use]
     pub fn list_containers(&self, filter: Option<&v1::ContainerFilter>) -> Vec<v1::Container> {
         let all = self.inner.containers.all();
-        all.iter().filter(|c| filter.is_none_or(|f| matches(c, f))).map(|c| item(c)).collect()
+        all.iter()
+            .filter(|c| filter.is_none_or(|f| matches(c, f)))
+            .map(|c| item(c))
+            .collect()
     }
 
     /// A container's status; `verbose` adds its process and OCI spec.
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn container_status(&self, id: &str, verbose: bool) -> Result<v1::ContainerStatusResponse, EngineError> {
+    pub fn container_status(
+        &self,
+        id: &str,
+        verbose: bool,
+    ) -> Result<v1::ContainerStatusResponse, EngineError> {
         let container = self.find_container(id)?;
-        let mut response = v1::ContainerStatusResponse { status: Some(status(&container)), ..Default::default() };
+        let mut response = v1::ContainerStatusResponse {
+            status: Some(status(&container)),
+            ..Default::default()
+        };
         if verbose {
             let info = serde_json::json!({
                 "sandboxID": container.pod.as_str(),
@@ -40,7 +53,10 @@ impl Engine {
 fn matches(container: &Container, filter: &v1::ContainerFilter) -> bool {
     id_matches(container.id.as_str(), &filter.id)
         && id_matches(container.pod.as_str(), &filter.pod_sandbox_id)
-        && filter.state.as_ref().is_none_or(|wanted| wanted.state == container.cri_state() as i32)
+        && filter
+            .state
+            .as_ref()
+            .is_none_or(|wanted| wanted.state == container.cri_state() as i32)
         && labels_match(&container.info.labels, &filter.label_selector)
 }
 
@@ -50,7 +66,10 @@ fn item(container: &Container) -> v1::Container {
         id: container.id.to_string(),
         pod_sandbox_id: container.pod.to_string(),
         metadata: Some((&info.metadata).into()),
-        image: Some(v1::ImageSpec { image: info.image.clone(), ..Default::default() }),
+        image: Some(v1::ImageSpec {
+            image: info.image.clone(),
+            ..Default::default()
+        }),
         image_ref: image_ref(container),
         state: container.cri_state().into(),
         created_at: go_time::unix_nanoseconds(info.created),
@@ -62,25 +81,51 @@ fn item(container: &Container) -> v1::Container {
 
 /// First repository digest, else the image id.
 fn image_ref(container: &Container) -> String {
-    container.info.image_repo_digests.first().unwrap_or(&container.info.image_ref).clone()
+    container
+        .info
+        .image_repo_digests
+        .first()
+        .unwrap_or(&container.info.image_ref)
+        .clone()
 }
 
 fn status(container: &Container) -> v1::ContainerStatus {
     let state = container.state.borrow().clone();
     let info = &container.info;
     let cri = cri_state(&state);
-    let (running, exited) =
-        (cri == v1::ContainerState::ContainerRunning, cri == v1::ContainerState::ContainerExited);
-    let (reason, message) = if exited { reason(&state) } else { Default::default() };
+    let (running, exited) = (
+        cri == v1::ContainerState::ContainerRunning,
+        cri == v1::ContainerState::ContainerExited,
+    );
+    let (reason, message) = if exited {
+        reason(&state)
+    } else {
+        Default::default()
+    };
     v1::ContainerStatus {
         id: container.id.to_string(),
         metadata: Some((&info.metadata).into()),
         state: cri.into(),
         created_at: go_time::unix_nanoseconds(info.created),
-        started_at: if running || exited { go_time::unix_nanoseconds(state.started) } else { 0 },
-        finished_at: if exited { go_time::unix_nanoseconds(state.finished) } else { 0 },
-        exit_code: if exited { state.exit_code.unwrap_or(-1) } else { 0 },
-        image: Some(v1::ImageSpec { image: info.image_name.clone(), ..Default::default() }),
+        started_at: if running || exited {
+            go_time::unix_nanoseconds(state.started)
+        } else {
+            0
+        },
+        finished_at: if exited {
+            go_time::unix_nanoseconds(state.finished)
+        } else {
+            0
+        },
+        exit_code: if exited {
+            state.exit_code.unwrap_or(-1)
+        } else {
+            0
+        },
+        image: Some(v1::ImageSpec {
+            image: info.image_name.clone(),
+            ..Default::default()
+        }),
         image_ref: image_ref(container),
         reason,
         message,
@@ -89,7 +134,13 @@ fn status(container: &Container) -> v1::ContainerStatus {
         mounts: info.volumes.iter().map(mount).collect(),
         log_path: info.log_path.clone(),
         resources: Some(v1::ContainerResources {
-            linux: Some(container.resources.read().expect("no holder of this lock panics").clone()),
+            linux: Some(
+                container
+                    .resources
+                    .read()
+                    .expect("no holder of this lock panics")
+                    .clone(),
+            ),
             windows: None,
         }),
         image_id: info.image_ref.clone(),
@@ -124,7 +175,12 @@ fn mount(volume: &Volume) -> v1::Mount {
 fn user(container: &Container) -> Option<v1::ContainerUser> {
     let process = container.spec.process().as_ref()?;
     let user = process.user();
-    let groups = user.additional_gids().iter().flatten().map(|gid| i64::from(*gid)).collect();
+    let groups = user
+        .additional_gids()
+        .iter()
+        .flatten()
+        .map(|gid| i64::from(*gid))
+        .collect();
     Some(v1::ContainerUser {
         linux: Some(v1::LinuxContainerUser {
             uid: user.uid().into(),

@@ -5,22 +5,39 @@ use std::collections::HashMap;
 use crioxide_cri_api::v1;
 use crioxide_node_records::go_time;
 
-use crate::{Engine, EngineError, pod::Pod, view::filter::{id_matches, labels_match}};
+use crate::{
+    Engine, EngineError,
+    pod::Pod,
+    view::filter::{id_matches, labels_match},
+};
 
 impl Engine {
     /// Pods that match a filter.
     #[must_use]
     pub fn list_pods(&self, filter: Option<&v1::PodSandboxFilter>) -> Vec<v1::PodSandbox> {
-        self.inner.pods.all().iter().filter(|pod| filter.is_none_or(|f| pod_matches(pod, f))).map(|pod| item(pod)).collect()
+        self.inner
+            .pods
+            .all()
+            .iter()
+            .filter(|pod| filter.is_none_or(|f| pod_matches(pod, f)))
+            .map(|pod| item(pod))
+            .collect()
     }
 
     /// A pod's status; `verbose` adds its OCI spec.
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn pod_status(&self, id: &str, verbose: bool) -> Result<v1::PodSandboxStatusResponse, EngineError> {
+    pub fn pod_status(
+        &self,
+        id: &str,
+        verbose: bool,
+    ) -> Result<v1::PodSandboxStatusResponse, EngineError> {
         let pod = self.find_pod(id)?;
-        let mut response = v1::PodSandboxStatusResponse { status: Some(status(&pod)), ..Default::default() };
+        let mut response = v1::PodSandboxStatusResponse {
+            status: Some(status(&pod)),
+            ..Default::default()
+        };
         if verbose {
             response.info.insert("info".to_owned(), verbose_info(&pod));
         }
@@ -30,7 +47,10 @@ impl Engine {
 
 fn pod_matches(pod: &Pod, filter: &v1::PodSandboxFilter) -> bool {
     id_matches(pod.id.as_str(), &filter.id)
-        && filter.state.as_ref().is_none_or(|wanted| wanted.state == pod.state() as i32)
+        && filter
+            .state
+            .as_ref()
+            .is_none_or(|wanted| wanted.state == pod.state() as i32)
         && labels_match(&pod.info.labels, &filter.label_selector)
 }
 
@@ -47,7 +67,11 @@ fn item(pod: &Pod) -> v1::PodSandbox {
 }
 
 fn status(pod: &Pod) -> v1::PodSandboxStatus {
-    let mut ips = if pod.info.host_network { [].iter() } else { pod.info.ips.iter() };
+    let mut ips = if pod.info.host_network {
+        [].iter()
+    } else {
+        pod.info.ips.iter()
+    };
     v1::PodSandboxStatus {
         id: pod.id.to_string(),
         metadata: Some((&pod.info.metadata).into()),
@@ -58,7 +82,9 @@ fn status(pod: &Pod) -> v1::PodSandboxStatus {
             additional_ips: ips.map(|ip| v1::PodIp { ip: ip.clone() }).collect(),
         }),
         linux: Some(v1::LinuxPodSandboxStatus {
-            namespaces: Some(v1::Namespace { options: Some((&pod.info.namespace_options).into()) }),
+            namespaces: Some(v1::Namespace {
+                options: Some((&pod.info.namespace_options).into()),
+            }),
         }),
         labels: pairs(&pod.info.labels),
         annotations: pairs(&pod.info.annotations),
@@ -77,5 +103,7 @@ fn verbose_info(pod: &Pod) -> String {
 
 /// A record's map as CRI's.
 pub(crate) fn pairs(map: &std::collections::BTreeMap<String, String>) -> HashMap<String, String> {
-    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    map.iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }

@@ -11,7 +11,10 @@ use crate::{
     ops::exits_now as now,
     pod::Pod,
     ports::CgroupStats,
-    view::{filter::{id_matches, labels_match}, pod::pairs},
+    view::{
+        filter::{id_matches, labels_match},
+        pod::pairs,
+    },
 };
 
 impl Engine {
@@ -25,7 +28,10 @@ impl Engine {
     }
 
     /// Usage of the living containers that match a filter.
-    pub async fn list_container_stats(&self, filter: Option<&v1::ContainerStatsFilter>) -> Vec<v1::ContainerStats> {
+    pub async fn list_container_stats(
+        &self,
+        filter: Option<&v1::ContainerStatsFilter>,
+    ) -> Vec<v1::ContainerStats> {
         let matching: Vec<_> = self
             .inner
             .containers
@@ -40,7 +46,12 @@ impl Engine {
                 })
             })
             .collect();
-        join_all(matching.iter().map(|container| self.read_container(container))).await
+        join_all(
+            matching
+                .iter()
+                .map(|container| self.read_container(container)),
+        )
+        .await
     }
 
     /// One pod's usage.
@@ -53,7 +64,10 @@ impl Engine {
     }
 
     /// Usage of the ready pods that match a filter.
-    pub async fn list_pod_stats(&self, filter: Option<&v1::PodSandboxStatsFilter>) -> Vec<v1::PodSandboxStats> {
+    pub async fn list_pod_stats(
+        &self,
+        filter: Option<&v1::PodSandboxStatsFilter>,
+    ) -> Vec<v1::PodSandboxStats> {
         let matching: Vec<_> = self
             .inner
             .pods
@@ -62,7 +76,8 @@ impl Engine {
             .filter(|pod| !pod.is_stopped())
             .filter(|pod| {
                 filter.is_none_or(|f| {
-                    id_matches(pod.id.as_str(), &f.id) && labels_match(&pod.info.labels, &f.label_selector)
+                    id_matches(pod.id.as_str(), &f.id)
+                        && labels_match(&pod.info.labels, &f.label_selector)
                 })
             })
             .collect();
@@ -72,7 +87,11 @@ impl Engine {
     async fn read_container(&self, container: &Arc<Container>) -> v1::ContainerStats {
         let stats = &self.inner.ports.stats;
         let path = container.cgroups_path();
-        let usage = if container.is_alive() { stats.cgroup(&path).await.ok().flatten() } else { None };
+        let usage = if container.is_alive() {
+            stats.cgroup(&path).await.ok().flatten()
+        } else {
+            None
+        };
         let layer = stats.writable_layer(&container.id).await.ok();
         let info = &container.info;
         v1::ContainerStats {
@@ -86,7 +105,9 @@ impl Engine {
             memory: usage.as_ref().map(memory),
             writable_layer: layer.map(|layer| v1::FilesystemUsage {
                 timestamp: now(),
-                fs_id: Some(v1::FilesystemIdentifier { mountpoint: info.mount_point.clone() }),
+                fs_id: Some(v1::FilesystemIdentifier {
+                    mountpoint: info.mount_point.clone(),
+                }),
                 used_bytes: value(layer.bytes),
                 inodes_used: value(layer.inodes),
             }),
@@ -97,9 +118,22 @@ impl Engine {
 
     async fn read_pod(&self, pod: &Arc<Pod>) -> v1::PodSandboxStats {
         let stats = &self.inner.ports.stats;
-        let containers: Vec<_> = self.containers_of(pod).into_iter().filter(|c| c.is_alive()).collect();
-        let containers = join_all(containers.iter().map(|container| self.read_container(container))).await;
-        let usage = stats.pod_cgroup(&pod.info.cgroup_parent).await.ok().flatten();
+        let containers: Vec<_> = self
+            .containers_of(pod)
+            .into_iter()
+            .filter(|c| c.is_alive())
+            .collect();
+        let containers = join_all(
+            containers
+                .iter()
+                .map(|container| self.read_container(container)),
+        )
+        .await;
+        let usage = stats
+            .pod_cgroup(&pod.info.cgroup_parent)
+            .await
+            .ok()
+            .flatten();
         let network = match &pod.namespaces.net {
             Some(netns) if !pod.info.host_network => stats.network(netns).await.ok(),
             _ => None,
@@ -127,7 +161,10 @@ impl Engine {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "CRI wraps every counter in an optional message")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "CRI wraps every counter in an optional message"
+)]
 fn value(value: u64) -> Option<v1::UInt64Value> {
     Some(v1::UInt64Value { value })
 }
@@ -145,7 +182,11 @@ fn memory(usage: &CgroupStats) -> v1::MemoryUsage {
     v1::MemoryUsage {
         timestamp: usage.timestamp,
         working_set_bytes: value(usage.working_set),
-        available_bytes: value(usage.memory_limit.map_or(0, |limit| limit.saturating_sub(usage.working_set))),
+        available_bytes: value(
+            usage
+                .memory_limit
+                .map_or(0, |limit| limit.saturating_sub(usage.working_set)),
+        ),
         usage_bytes: value(usage.memory_usage),
         rss_bytes: value(usage.rss),
         page_faults: value(usage.page_faults),
@@ -156,10 +197,22 @@ fn memory(usage: &CgroupStats) -> v1::MemoryUsage {
 
 fn swap(usage: &CgroupStats) -> Option<v1::SwapUsage> {
     let used = usage.swap_usage?;
-    Some(v1::SwapUsage { timestamp: usage.timestamp, swap_available_bytes: None, swap_usage_bytes: value(used) })
+    Some(v1::SwapUsage {
+        timestamp: usage.timestamp,
+        swap_available_bytes: None,
+        swap_usage_bytes: value(used),
+    })
 }
 
 fn network_usage(interfaces: Vec<v1::NetworkInterfaceUsage>) -> v1::NetworkUsage {
-    let default = interfaces.iter().find(|interface| interface.name == "eth0").or(interfaces.first()).cloned();
-    v1::NetworkUsage { timestamp: now(), default_interface: default, interfaces }
+    let default = interfaces
+        .iter()
+        .find(|interface| interface.name == "eth0")
+        .or(interfaces.first())
+        .cloned();
+    v1::NetworkUsage {
+        timestamp: now(),
+        default_interface: default,
+        interfaces,
+    }
 }

@@ -14,13 +14,26 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(super) async fn run(monitor: &Monitor, request: ExecProcess) -> PortResult<ExecOutput> {
     let (stdout_reader, stdout) = pipe_pair()?;
     let (stderr_reader, stderr) = pipe_pair()?;
-    let descriptors = ExecDescriptors { stdin: None, stdout: Some(stdout), stderr: Some(stderr) };
-    let started = monitor.exec(request.id.as_str(), &request.process, descriptors).await;
+    let descriptors = ExecDescriptors {
+        stdin: None,
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+    };
+    let started = monitor
+        .exec(request.id.as_str(), &request.process, descriptors)
+        .await;
     let mut handle = match started {
         Ok(handle) => handle,
-        Err(error) => return Err(failed_start(&error, stdout_reader, stderr_reader, request.output_limit).await),
+        Err(error) => {
+            return Err(
+                failed_start(&error, stdout_reader, stderr_reader, request.output_limit).await,
+            );
+        }
     };
-    let kill_on_drop = KillOnDrop { monitor: monitor.clone(), name: Some(handle.name().to_owned()) };
+    let kill_on_drop = KillOnDrop {
+        monitor: monitor.clone(),
+        name: Some(handle.name().to_owned()),
+    };
     let mut output = Output::new(stdout_reader, stderr_reader, request.output_limit);
     let ended = async {
         // Output first: a process that fills its pipe ends only when somebody reads.
@@ -47,7 +60,11 @@ pub(super) async fn run(monitor: &Monitor, request: ExecProcess) -> PortResult<E
     }?;
     kill_on_drop.disarm();
     let (stdout, stderr) = output.into_parts();
-    Ok(ExecOutput::Done { stdout, stderr, exit_code: exit.exit_code })
+    Ok(ExecOutput::Done {
+        stdout,
+        stderr,
+        exit_code: exit.exit_code,
+    })
 }
 
 fn pipe_pair() -> PortResult<(pipe::Receiver, OwnedFd)> {
@@ -113,8 +130,15 @@ struct Stream {
 
 impl Output {
     fn new(stdout: pipe::Receiver, stderr: pipe::Receiver, limit: usize) -> Self {
-        let stream = |pipe| Stream { pipe: Some(pipe), bytes: Vec::new() };
-        Self { stdout: stream(stdout), stderr: stream(stderr), left: limit }
+        let stream = |pipe| Stream {
+            pipe: Some(pipe),
+            bytes: Vec::new(),
+        };
+        Self {
+            stdout: stream(stdout),
+            stderr: stream(stderr),
+            left: limit,
+        }
     }
 
     /// Reads until both pipes have ended.
@@ -126,7 +150,11 @@ impl Output {
             };
             let kept = chunk.len().min(self.left);
             self.left -= kept;
-            let stream = if from_stdout { &mut self.stdout } else { &mut self.stderr };
+            let stream = if from_stdout {
+                &mut self.stdout
+            } else {
+                &mut self.stderr
+            };
             stream.bytes.extend_from_slice(&chunk[..kept]);
         }
     }

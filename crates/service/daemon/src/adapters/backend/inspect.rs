@@ -1,6 +1,10 @@
 //! What became of a container that no monitor can tell of: its exit file, or its process in /proc.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, time::{SystemTime, UNIX_EPOCH}};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crioxide_engine::ports::{ExitReport, MonitorReport, PortError, ProcessId, RecordDirs};
 use crioxide_files::read_to_string_limited;
@@ -17,12 +21,19 @@ pub(super) fn look(
     for path in [exit_file, &dirs.persistent.join("exit")] {
         if let Some((exit_code, finished_at)) = read_exit(path)? {
             let oom_killed = dirs.run.join("oom").exists() || dirs.persistent.join("oom").exists();
-            let exit = ExitReport { id: id.clone(), exit_code: Some(exit_code), oom_killed, finished_at };
+            let exit = ExitReport {
+                id: id.clone(),
+                exit_code: Some(exit_code),
+                oom_killed,
+                finished_at,
+            };
             return Ok(MonitorReport::Exited(exit));
         }
     }
     match start_time(init.pid) {
-        Some(start_time) if init.pid > 0 && start_time == init.start_time => Ok(MonitorReport::Alive { monitored: false }),
+        Some(start_time) if init.pid > 0 && start_time == init.start_time => {
+            Ok(MonitorReport::Alive { monitored: false })
+        }
         _ => Ok(MonitorReport::Lost),
     }
 }
@@ -34,9 +45,15 @@ fn read_exit(path: &Path) -> Result<Option<(i32, i64)>, PortError> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let code = text.trim().parse().map_err(|_| format!("exit file {} does not hold a number", path.display()))?;
+    let code = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("exit file {} does not hold a number", path.display()))?;
     let metadata = std::fs::metadata(path)?;
-    Ok(Some((code, metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec())))
+    Ok(Some((
+        code,
+        metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
+    )))
 }
 
 /// Field 22 of /proc/pid/stat; `None` when there is no such process, or only what is left of it (a zombie).
@@ -51,10 +68,15 @@ pub(super) fn start_time(pid: i32) -> Option<String> {
     fields.nth(18).map(str::to_owned)
 }
 
-#[expect(deprecated, reason = "the replacement is unsafe for descriptors that may be swapped, which an OwnedFd is not")]
+#[expect(
+    deprecated,
+    reason = "the replacement is unsafe for descriptors that may be swapped, which an OwnedFd is not"
+)]
 /// Returns when the process has ended, or if it never was the one meant.
 pub(super) async fn ended(process: &ProcessId) -> std::io::Result<()> {
-    let Some(pid) = rustix::process::Pid::from_raw(process.pid) else { return Ok(()) };
+    let Some(pid) = rustix::process::Pid::from_raw(process.pid) else {
+        return Ok(());
+    };
     let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
         Ok(pidfd) => pidfd,
         Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -64,13 +86,18 @@ pub(super) async fn ended(process: &ProcessId) -> std::io::Result<()> {
     if start_time(process.pid).as_deref() != Some(process.start_time.as_str()) {
         return Ok(());
     }
-    AsyncFd::with_interest(pidfd, Interest::READABLE)?.readable().await?.retain_ready();
+    AsyncFd::with_interest(pidfd, Interest::READABLE)?
+        .readable()
+        .await?
+        .retain_ready();
     Ok(())
 }
 
 /// Now, Unix nanoseconds.
 pub(super) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -79,7 +106,10 @@ mod tests {
     use super::*;
 
     fn dirs(root: &Path) -> RecordDirs {
-        RecordDirs { persistent: root.to_owned(), run: root.to_owned() }
+        RecordDirs {
+            persistent: root.to_owned(),
+            run: root.to_owned(),
+        }
     }
 
     #[test]
@@ -88,8 +118,16 @@ mod tests {
         let id = ContainerId::generate();
         std::fs::write(root.path().join("exit"), "137").unwrap();
         std::fs::write(root.path().join("oom"), "").unwrap();
-        let report = look(&id, &root.path().join("none"), &dirs(root.path()), &ProcessId::default()).unwrap();
-        let MonitorReport::Exited(exit) = report else { panic!("{report:?}") };
+        let report = look(
+            &id,
+            &root.path().join("none"),
+            &dirs(root.path()),
+            &ProcessId::default(),
+        )
+        .unwrap();
+        let MonitorReport::Exited(exit) = report else {
+            panic!("{report:?}")
+        };
         assert_eq!(exit.exit_code, Some(137));
         assert!(exit.oom_killed && exit.finished_at > 1_600_000_000_000_000_000);
     }
@@ -99,10 +137,21 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let id = ContainerId::generate();
         let pid = i32::try_from(std::process::id()).unwrap();
-        let me = ProcessId { pid, start_time: start_time(pid).unwrap() };
-        let look_for = |process: &ProcessId| look(&id, &root.path().join("none"), &dirs(root.path()), process).unwrap();
-        assert!(matches!(look_for(&me), MonitorReport::Alive { monitored: false }));
-        let other = ProcessId { start_time: "1".into(), ..me };
+        let me = ProcessId {
+            pid,
+            start_time: start_time(pid).unwrap(),
+        };
+        let look_for = |process: &ProcessId| {
+            look(&id, &root.path().join("none"), &dirs(root.path()), process).unwrap()
+        };
+        assert!(matches!(
+            look_for(&me),
+            MonitorReport::Alive { monitored: false }
+        ));
+        let other = ProcessId {
+            start_time: "1".into(),
+            ..me
+        };
         assert!(matches!(look_for(&other), MonitorReport::Lost));
     }
 }

@@ -1,7 +1,12 @@
 //! Seccomp and AppArmor profiles.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
+use crioxide_cri_api::v1;
 use crioxide_engine::ports::{ConfinementRequest, PortError};
 use crioxide_files::{read_limited, read_to_string_limited};
 use crioxide_runtime_spec::{
@@ -10,7 +15,6 @@ use crioxide_runtime_spec::{
     request::Privilege,
     seccomp::{self, KernelVersion, Profile, Target, WantedProfile, resolve::native_arch},
 };
-use crioxide_cri_api::v1;
 use oci_spec::runtime::{Capabilities, LinuxSeccomp};
 
 /// Largest profile that is read, bytes.
@@ -34,7 +38,11 @@ pub(crate) struct Profiles {
 impl Profiles {
     /// The profiles of one process.
     pub(super) fn choose(&self, request: &ConfinementRequest) -> Result<Confinement, PortError> {
-        let privilege = if request.privileged { Privilege::Privileged } else { Privilege::Restricted };
+        let privilege = if request.privileged {
+            Privilege::Privileged
+        } else {
+            Privilege::Restricted
+        };
         Ok(Confinement {
             seccomp: self.seccomp(request, privilege)?,
             apparmor_profile: self.apparmor(request)?,
@@ -42,7 +50,11 @@ impl Profiles {
         })
     }
 
-    fn seccomp(&self, request: &ConfinementRequest, privilege: Privilege) -> Result<Option<LinuxSeccomp>, PortError> {
+    fn seccomp(
+        &self,
+        request: &ConfinementRequest,
+        privilege: Privilege,
+    ) -> Result<Option<LinuxSeccomp>, PortError> {
         let file = match seccomp::wanted(request.seccomp.as_ref(), privilege)? {
             WantedProfile::Unconfined => return Ok(None),
             WantedProfile::Privileged => match &self.privileged {
@@ -52,12 +64,19 @@ impl Profiles {
             WantedProfile::Localhost(path) => Some(path),
             WantedProfile::RuntimeDefault => {
                 // A configured profile that is gone falls back to the built-in one, as in CRI-O.
-                let path = self.of_handler.get(&request.handler).or(self.seccomp.as_ref());
+                let path = self
+                    .of_handler
+                    .get(&request.handler)
+                    .or(self.seccomp.as_ref());
                 path.filter(|path| path.exists()).cloned()
             }
         };
         let capabilities: Capabilities = request.capabilities.iter().copied().collect();
-        let target = Target { arch: native_arch(), capabilities: &capabilities, kernel: kernel_version()? };
+        let target = Target {
+            arch: native_arch(),
+            capabilities: &capabilities,
+            kernel: kernel_version()?,
+        };
         let resolved = match file {
             None => seccomp::builtin().resolve(target)?,
             Some(path) => load(&path)?.resolve(target)?,
@@ -73,14 +92,18 @@ impl Profiles {
             ..Default::default()
         };
         let chosen = apparmor::choose(Some(&security), &self.apparmor, enabled)?;
-        let Some(profile) = chosen.filter(|profile| profile != apparmor::UNCONFINED) else { return Ok(None) };
+        let Some(profile) = chosen.filter(|profile| profile != apparmor::UNCONFINED) else {
+            return Ok(None);
+        };
         if apparmor_is_loaded(&profile)? {
             return Ok(Some(profile));
         }
         if profile == self.apparmor {
             static WARNED: OnceLock<()> = OnceLock::new();
             WARNED.get_or_init(|| {
-                tracing::warn!("AppArmor profile {profile} is not loaded: containers run without it");
+                tracing::warn!(
+                    "AppArmor profile {profile} is not loaded: containers run without it"
+                );
             });
             return Ok(None);
         }
@@ -96,8 +119,13 @@ fn load(path: &Path) -> Result<Profile, PortError> {
 fn kernel_version() -> Result<KernelVersion, PortError> {
     static VERSION: OnceLock<Result<KernelVersion, String>> = OnceLock::new();
     let version = VERSION.get_or_init(|| {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        release.parse().map_err(|error: seccomp::resolve::ParseKernelVersionError| error.to_string())
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        release
+            .parse()
+            .map_err(|error: seccomp::resolve::ParseKernelVersionError| error.to_string())
     });
     version.clone().map_err(Into::into)
 }
@@ -111,5 +139,8 @@ fn apparmor_enabled() -> AppArmor {
 
 fn apparmor_is_loaded(profile: &str) -> Result<bool, PortError> {
     let list = read_to_string_limited(APPARMOR_PROFILES, PROFILE_MAX)?;
-    Ok(list.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile)))
+    Ok(list.lines().any(|line| {
+        line.rsplit_once(" (")
+            .is_some_and(|(name, _)| name == profile)
+    }))
 }

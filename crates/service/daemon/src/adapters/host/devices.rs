@@ -1,9 +1,15 @@
 //! Devices of containers.
 
-use std::{os::unix::fs::{FileTypeExt as _, MetadataExt as _}, path::{Path, PathBuf}};
+use std::{
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
 
 use crioxide_engine::ports::{DevicesRequest, PortError};
-use crioxide_runtime_spec::{Devices, devices::{DeviceGrant, DeviceRequest}};
+use crioxide_runtime_spec::{
+    Devices,
+    devices::{DeviceGrant, DeviceRequest},
+};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
 /// Directories of /dev whose devices are never handed out as the host's: they are made per container.
@@ -29,7 +35,11 @@ impl DeviceSettings {
             let device = DeviceRequest {
                 host_path: device.host_path.clone().into(),
                 container_path: device.container_path.clone().into(),
-                access: if device.permissions.is_empty() { "rwm".to_owned() } else { device.permissions.clone() },
+                access: if device.permissions.is_empty() {
+                    "rwm".to_owned()
+                } else {
+                    device.permissions.clone()
+                },
             };
             collect(&device, &mut granted)?;
         }
@@ -63,23 +73,44 @@ fn collect(request: &DeviceRequest, granted: &mut Vec<DeviceGrant>) -> Result<()
         }
         return Ok(());
     }
-    let device = node(&request.container_path, &metadata)
-        .ok_or_else(|| format!("device {} is not a device node", request.host_path.display()))?;
-    granted.push(DeviceGrant { device, access: request.access.clone() });
+    let device = node(&request.container_path, &metadata).ok_or_else(|| {
+        format!(
+            "device {} is not a device node",
+            request.host_path.display()
+        )
+    })?;
+    granted.push(DeviceGrant {
+        device,
+        access: request.access.clone(),
+    });
     Ok(())
 }
 
 /// All device nodes below `directory`; what vanishes meanwhile is left out.
 fn walk(directory: &Path, found: &mut Vec<LinuxDevice>) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else {
+            continue;
+        };
         if kind.is_dir() {
-            if !PRIVATE_DIRECTORIES.iter().any(|name| entry.file_name() == *name) {
+            if !PRIVATE_DIRECTORIES
+                .iter()
+                .any(|name| entry.file_name() == *name)
+            {
                 walk(&path, found);
             }
-        } else if (kind.is_block_device() || kind.is_char_device()) && path != Path::new("/dev/console") {
-            found.extend(entry.metadata().ok().and_then(|metadata| node(&path, &metadata)));
+        } else if (kind.is_block_device() || kind.is_char_device())
+            && path != Path::new("/dev/console")
+        {
+            found.extend(
+                entry
+                    .metadata()
+                    .ok()
+                    .and_then(|metadata| node(&path, &metadata)),
+            );
         }
     }
 }
@@ -115,7 +146,12 @@ mod tests {
             host_path: "/dev/null".into(),
             permissions: "r".into(),
         }];
-        let found = settings.find(&DevicesRequest { requested, ..Default::default() }).unwrap();
+        let found = settings
+            .find(&DevicesRequest {
+                requested,
+                ..Default::default()
+            })
+            .unwrap();
         let device = &found.granted[0].device;
         assert_eq!((device.major(), device.minor()), (1, 3));
         assert_eq!(device.path(), Path::new("/dev/nothing"));
@@ -124,8 +160,21 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
-        let requested = vec![crioxide_cri_api::v1::Device { host_path: "/proc/version".into(), ..Default::default() }];
-        let error = DeviceSettings::default().find(&DevicesRequest { requested, ..Default::default() }).unwrap_err();
-        assert!(error.to_string().contains("/proc/version is not a device node"), "{error}");
+        let requested = vec![crioxide_cri_api::v1::Device {
+            host_path: "/proc/version".into(),
+            ..Default::default()
+        }];
+        let error = DeviceSettings::default()
+            .find(&DevicesRequest {
+                requested,
+                ..Default::default()
+            })
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("/proc/version is not a device node"),
+            "{error}"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Sources of bind mounts.
 
-use std::{io::ErrorKind, path::{Path, PathBuf}};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use crioxide_engine::ports::{MissingSource, PortError};
 use crioxide_files::read_to_string_limited;
@@ -25,7 +28,12 @@ pub(super) fn find(path: &Path, missing: MissingSource) -> Result<VolumeSource, 
     };
     let table = read_to_string_limited("/proc/self/mountinfo", MOUNT_TABLE_MAX)?;
     let (mount_point, propagation) = mount_of(&table, &resolved);
-    Ok(VolumeSource { path: resolved, mount_point, propagation, image: None })
+    Ok(VolumeSource {
+        path: resolved,
+        mount_point,
+        propagation,
+        image: None,
+    })
 }
 
 /// The mount that `path` lies on: the last one listed whose mount point is the longest prefix.
@@ -52,7 +60,10 @@ fn mount_of(table: &str, path: &Path) -> (PathBuf, HostPropagation) {
 
 /// Undoes the octal escapes of blanks, tabs, newlines and backslashes (proc(5)).
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -69,8 +80,14 @@ mod tests {
     fn longest_prefix_wins() {
         let propagation = |path| mount_of(TABLE, Path::new(path));
         assert_eq!(propagation("/etc"), ("/".into(), HostPropagation::Shared));
-        assert_eq!(propagation("/srv/x"), ("/srv".into(), HostPropagation::Slave));
-        assert_eq!(propagation("/srv/a b/c"), ("/srv/a b".into(), HostPropagation::Private));
+        assert_eq!(
+            propagation("/srv/x"),
+            ("/srv".into(), HostPropagation::Slave)
+        );
+        assert_eq!(
+            propagation("/srv/a b/c"),
+            ("/srv/a b".into(), HostPropagation::Private)
+        );
         assert_eq!(propagation("/srvx"), ("/".into(), HostPropagation::Shared));
     }
 
@@ -79,7 +96,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let error = find(&path, MissingSource::Reject).unwrap_err().to_string();
-        assert!(error.contains("a/b") && error.contains("No such file"), "{error}");
+        assert!(
+            error.contains("a/b") && error.contains("No such file"),
+            "{error}"
+        );
         assert!(!path.exists());
         find(&path, MissingSource::Create).unwrap();
         assert!(path.is_dir());

@@ -4,12 +4,18 @@ use std::{ffi::CString, io, path::Path};
 
 use crioxide_engine::ports::{PortError, SandboxFiles, SandboxPaths};
 use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited};
-use rustix::{fs::CWD, mount::{MountFlags, UnmountFlags, mount, unmount}};
+use rustix::{
+    fs::CWD,
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+};
 
 /// Largest resolv.conf copied from the host, bytes.
 const RESOLV_CONF_MAX: u64 = 1 << 20;
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
-const FILE: AtomicOptions = AtomicOptions { mode: 0o644, sync: Sync::None };
+const FILE: AtomicOptions = AtomicOptions {
+    mode: 0o644,
+    sync: Sync::None,
+};
 
 /// Writes the files into the pod's run directory and mounts its /dev/shm there.
 pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, PortError> {
@@ -17,7 +23,11 @@ pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, P
         resolv_conf: run.join("resolv.conf"),
         hostname: run.join("hostname"),
         containerenv: run.join(".containerenv"),
-        shm: if files.shm_size.is_some() { run.join("shm") } else { "/dev/shm".into() },
+        shm: if files.shm_size.is_some() {
+            run.join("shm")
+        } else {
+            "/dev/shm".into()
+        },
     };
     let resolv_conf = match &files.resolv_conf {
         Some(text) => text.clone().into_bytes(),
@@ -28,7 +38,11 @@ pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, P
         },
     };
     atomic_write(&paths.resolv_conf, &resolv_conf, FILE)?;
-    atomic_write(&paths.hostname, crioxide_runtime_spec::files::hostname_file(&files.hostname).as_bytes(), FILE)?;
+    atomic_write(
+        &paths.hostname,
+        crioxide_runtime_spec::files::hostname_file(&files.hostname).as_bytes(),
+        FILE,
+    )?;
     atomic_write(&paths.containerenv, b"", FILE)?;
     if let Some(size) = files.shm_size {
         mount_shm(&paths.shm, size)?;
@@ -38,21 +52,28 @@ pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, P
 
 /// A root filesystem of one program, for the infra container.
 pub(super) fn create_pause_root(root: &Path) -> Result<std::path::PathBuf, PortError> {
-    std::fs::create_dir_all(root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
-    let program = AtomicOptions { mode: 0o755, sync: Sync::None };
+    std::fs::create_dir_all(root)
+        .map_err(|error| format!("cannot make {}: {error}", root.display()))?;
+    let program = AtomicOptions {
+        mode: 0o755,
+        sync: Sync::None,
+    };
     atomic_write(&root.join("pause"), crioxide_pause::pause_binary(), program)?;
     Ok(root.to_owned())
 }
 
 fn mount_shm(path: &Path, size: u64) -> Result<(), PortError> {
-    let failed = |action: &str, error: io::Error| PortError::from(format!("cannot {action} {}: {error}", path.display()));
+    let failed = |action: &str, error: io::Error| {
+        PortError::from(format!("cannot {action} {}: {error}", path.display()))
+    };
     match rustix::fs::mkdirat(CWD, path, rustix::fs::Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
         Err(error) => return Err(failed("make", error.into())),
     }
     let data = CString::new(format!("mode=1777,size={size}")).expect("the options have no NUL");
     let flags = MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV;
-    mount("shm", path, "tmpfs", flags, data.as_c_str()).map_err(|error| failed("mount shared memory at", error.into()))
+    mount("shm", path, "tmpfs", flags, data.as_c_str())
+        .map_err(|error| failed("mount shared memory at", error.into()))
 }
 
 /// Unmounts the pod's /dev/shm; the files go with the record.

@@ -13,7 +13,11 @@ use crate::{Engine, EngineError};
 impl Plan {
     pub(super) fn request_user(&self) -> UserRequest<'_> {
         UserRequest {
-            security: self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()),
+            security: self
+                .config
+                .linux
+                .as_ref()
+                .and_then(|linux| linux.security_context.as_ref()),
             image_user: &self.image.config.user,
         }
     }
@@ -39,8 +43,14 @@ impl Plan {
 
     /// Network, IPC and UTS are the pod's; the PID namespace is what the container asks for.
     pub(super) fn namespaces(&self, engine: &Engine) -> Result<NamespaceSources, EngineError> {
-        let security = self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        let options = security.and_then(|security| security.namespace_options.clone()).unwrap_or_default();
+        let security = self
+            .config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref());
+        let options = security
+            .and_then(|security| security.namespace_options.clone())
+            .unwrap_or_default();
         let paths = &self.pod.namespaces;
         let source = |path: &Option<std::path::PathBuf>| match path {
             Some(path) => NamespaceSource::Path(path.clone()),
@@ -51,7 +61,9 @@ impl Plan {
             v1::NamespaceMode::Node => NamespaceSource::Host,
             v1::NamespaceMode::Pod => match &paths.pid {
                 Some(path) => NamespaceSource::Path(path.clone()),
-                None if self.pod.info.namespace_options.pid == v1::NamespaceMode::Node as i32 => NamespaceSource::Host,
+                None if self.pod.info.namespace_options.pid == v1::NamespaceMode::Node as i32 => {
+                    NamespaceSource::Host
+                }
                 None => NamespaceSource::Private,
             },
             v1::NamespaceMode::Target => {
@@ -67,7 +79,11 @@ impl Plan {
         };
         Ok(NamespaceSources {
             pid,
-            network: if self.pod.info.host_network { NamespaceSource::Host } else { source(&paths.net) },
+            network: if self.pod.info.host_network {
+                NamespaceSource::Host
+            } else {
+                source(&paths.net)
+            },
             ipc: source(&paths.ipc),
             uts: source(&paths.uts),
             ..NamespaceSources::default()
