@@ -4,7 +4,13 @@
 //! (being made, invisible) --> Ready --> NotReady --> removed
 //! ```
 
-use std::{collections::BTreeSet, sync::{RwLock, atomic::{AtomicBool, Ordering}}};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::SandboxAnnotations;
@@ -35,7 +41,12 @@ pub(crate) struct Pod {
     pub(crate) spec: std::sync::Arc<str>,
     /// Held while the pod is stopped or removed, and shared with nothing else.
     pub(crate) gate: Mutex<()>,
+    /// A stop was asked for: what ends from now on is meant to.
+    stopping: AtomicBool,
+    /// Not ready any more.
     stopped: AtomicBool,
+    /// Nothing of it is left but its record.
+    torn_down: AtomicBool,
     network_stopped: AtomicBool,
     containers: RwLock<BTreeSet<ContainerId>>,
 }
@@ -50,6 +61,7 @@ pub(crate) struct PodParts {
     pub(crate) pause: Option<Pause>,
     pub(crate) spec: std::sync::Arc<str>,
     pub(crate) stopped: bool,
+    pub(crate) torn_down: bool,
     pub(crate) network_stopped: bool,
 }
 
@@ -64,14 +76,20 @@ impl Pod {
             pause: parts.pause,
             spec: parts.spec,
             gate: Mutex::new(()),
+            stopping: AtomicBool::default(),
             stopped: AtomicBool::new(parts.stopped),
+            torn_down: AtomicBool::new(parts.torn_down),
             network_stopped: AtomicBool::new(parts.network_stopped),
             containers: RwLock::default(),
         }
     }
 
     pub(crate) fn state(&self) -> v1::PodSandboxState {
-        if self.is_stopped() { v1::PodSandboxState::SandboxNotready } else { v1::PodSandboxState::SandboxReady }
+        if self.is_stopped() {
+            v1::PodSandboxState::SandboxNotready
+        } else {
+            v1::PodSandboxState::SandboxReady
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -80,6 +98,22 @@ impl Pod {
 
     pub(crate) fn set_stopped(&self) {
         self.stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_torn_down(&self) -> bool {
+        self.torn_down.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_torn_down(&self) {
+        self.torn_down.store(true, Ordering::Release);
     }
 
     pub(crate) fn network_is_stopped(&self) -> bool {
@@ -91,15 +125,26 @@ impl Pod {
     }
 
     pub(crate) fn containers(&self) -> Vec<ContainerId> {
-        self.containers.read().expect("no holder of this lock panics").iter().cloned().collect()
+        self.containers
+            .read()
+            .expect("no holder of this lock panics")
+            .iter()
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn add_container(&self, id: ContainerId) {
-        self.containers.write().expect("no holder of this lock panics").insert(id);
+        self.containers
+            .write()
+            .expect("no holder of this lock panics")
+            .insert(id);
     }
 
     pub(crate) fn remove_container(&self, id: &ContainerId) {
-        self.containers.write().expect("no holder of this lock panics").remove(id);
+        self.containers
+            .write()
+            .expect("no holder of this lock panics")
+            .remove(id);
     }
 
     /// The pod as its network sees it.
@@ -117,7 +162,11 @@ pub(crate) fn pod_network(info: &SandboxAnnotations, namespaces: &NamespacePaths
         uid: info.metadata.uid.clone(),
         netns: namespaces.net.clone(),
         port_mappings: info.port_mappings.iter().map(cri_port).collect(),
-        annotations: info.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        annotations: info
+            .annotations
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
         cgroup_parent: info.cgroup_parent.clone(),
     }
 }

@@ -3,7 +3,11 @@
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::{ContainerState, container_state::ContainerStatus, go_time};
 
-use crate::{Engine, container::Container, ports::{ExitReport, MonitorReport}};
+use crate::{
+    Engine,
+    container::Container,
+    ports::{ExitReport, MonitorReport},
+};
 
 /// Exit code of a process that nobody saw end, as CRI-O records it.
 const UNKNOWN_EXIT: i32 = 255;
@@ -18,7 +22,7 @@ impl Engine {
         {
             pause.ended.send_replace(true);
             // Without its pause process a pod-level PID namespace is dead, and everything in it.
-            if !pod.is_stopped() {
+            if !pod.is_stopping() {
                 tracing::warn!("The infra container of pod {} has ended", pod.id);
                 pod.set_stopped();
             }
@@ -27,7 +31,9 @@ impl Engine {
 
     /// Looks after the containers of a pod whose monitor died: those that live are watched from now on by their process.
     pub async fn monitor_lost(&self, pod: &PodId) {
-        let Some(pod) = self.inner.pods.get(pod.as_str()) else { return };
+        let Some(pod) = self.inner.pods.get(pod.as_str()) else {
+            return;
+        };
         for container in self.containers_of(&pod) {
             if container.is_alive() {
                 self.recheck(&container).await;
@@ -37,10 +43,21 @@ impl Engine {
             && !*pause.ended.borrow()
         {
             let id = ContainerId::from(&pod.id);
-            match self.inner.ports.backend.inspect(&pod.id, &id, &pod.dirs, &pause.process).await {
+            match self
+                .inner
+                .ports
+                .backend
+                .inspect(&pod.id, &id, &pod.dirs, &pause.process)
+                .await
+            {
                 Ok(MonitorReport::Alive { .. }) => {}
                 Ok(MonitorReport::Exited(_) | MonitorReport::Lost) => {
-                    let exit = ExitReport { id, exit_code: None, oom_killed: false, finished_at: now_nanoseconds() };
+                    let exit = ExitReport {
+                        id,
+                        exit_code: None,
+                        oom_killed: false,
+                        finished_at: now_nanoseconds(),
+                    };
                     self.container_exited(exit).await;
                 }
                 Err(error) => tracing::warn!("Failed to look after pod {}: {error}", pod.id),
@@ -59,7 +76,9 @@ impl Engine {
         if !known {
             tracing::debug!(
                 "Container {} ended with code {:?}, OOM killed: {}",
-                container.id, report.exit_code, report.oom_killed
+                container.id,
+                report.exit_code,
+                report.oom_killed
             );
             self.save_state(container).await;
         }
@@ -68,7 +87,12 @@ impl Engine {
     /// Looks at the host for a container whose exit may have been missed.
     pub(crate) async fn recheck(&self, container: &Container) {
         let init = container.init();
-        let report = self.inner.ports.backend.inspect(&container.pod, &container.id, &container.dirs, &init).await;
+        let report = self
+            .inner
+            .ports
+            .backend
+            .inspect(&container.pod, &container.id, &container.dirs, &init)
+            .await;
         match report {
             Ok(MonitorReport::Exited(report)) => self.record_exit(container, &report).await,
             Ok(MonitorReport::Lost) => {
@@ -81,7 +105,9 @@ impl Engine {
                 self.record_exit(container, &report).await;
             }
             Ok(MonitorReport::Alive { .. }) => {}
-            Err(error) => tracing::warn!("Failed to look after container {}: {error}", container.id),
+            Err(error) => {
+                tracing::warn!("Failed to look after container {}: {error}", container.id)
+            }
         }
     }
 
@@ -90,11 +116,21 @@ impl Engine {
         let _turn = container.saving.lock().await;
         let state = container.state.borrow().clone();
         let saved = match state.to_json() {
-            Ok(json) => self.inner.ports.records.save_state(&container.dirs, json).await,
+            Ok(json) => {
+                self.inner
+                    .ports
+                    .records
+                    .save_state(&container.dirs, json)
+                    .await
+            }
             Err(error) => Err(error.into()),
         };
         if let Err(error) = saved {
-            tracing::error!("Failed to save the state of container {}: {}", container.id, crate::chain(error.as_ref()));
+            tracing::error!(
+                "Failed to save the state of container {}: {}",
+                container.id,
+                crate::chain(error.as_ref())
+            );
         }
     }
 }
@@ -110,6 +146,8 @@ pub(crate) fn apply_exit(state: &mut ContainerState, report: &ExitReport) {
 
 /// Now, in Unix nanoseconds.
 pub(crate) fn now_nanoseconds() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }

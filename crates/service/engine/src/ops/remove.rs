@@ -13,15 +13,25 @@ impl Engine {
     /// # Errors
     /// The steps that failed; the container stays, and repeating the request tries them again.
     pub async fn remove_container(&self, id: &str) -> Result<(), EngineError> {
-        let Some(container) = self.container_if_exists(id)? else { return Ok(()) };
+        let Some(container) = self.container_if_exists(id)? else {
+            return Ok(());
+        };
         let engine = self.clone();
         let removal = tokio::spawn(tracing::Instrument::in_current_span(async move {
             engine.remove_one(&container, REMOVAL_GRACE).await
         }));
-        removal.await.unwrap_or_else(|_| Err(EngineError::refused(format!("the removal of container {id} was abandoned"))))
+        removal.await.unwrap_or_else(|_| {
+            Err(EngineError::refused(format!(
+                "the removal of container {id} was abandoned"
+            )))
+        })
     }
 
-    async fn remove_one(&self, container: &Arc<Container>, grace: Duration) -> Result<(), EngineError> {
+    async fn remove_one(
+        &self,
+        container: &Arc<Container>,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
         self.stop(container, grace).await;
         let _gate = container.gate.lock().await;
         if self.inner.containers.get(container.id.as_str()).is_none() {
@@ -31,17 +41,37 @@ impl Engine {
         let mut failures = Failures::default();
         failures.note(
             "delete it from its runtime",
-            ports.backend.delete(&container.pod, &container.handler, &container.id, &container.dirs).await,
+            ports
+                .backend
+                .delete(
+                    &container.pod,
+                    &container.handler,
+                    &container.id,
+                    &container.dirs,
+                )
+                .await,
         );
-        failures.note("unmount its root", ports.records.unmount(&container.id).await);
+        failures.note(
+            "unmount its root",
+            ports.records.unmount(&container.id).await,
+        );
         failures.check(|| format!("failed to remove container {}", container.id))?;
-        failures.note("remove its record", ports.records.remove(&container.id).await);
+        failures.note(
+            "remove its record",
+            ports.records.remove(&container.id).await,
+        );
         failures.check(|| format!("failed to remove container {}", container.id))?;
-        self.inner.containers.remove(container.id.as_str(), &container.info.name);
+        self.inner
+            .containers
+            .remove(container.id.as_str(), &container.info.name);
         if let Some(pod) = self.inner.pods.get(container.pod.as_str()) {
             pod.remove_container(&container.id);
         }
-        tracing::info!("Removed container {}: {}", container.id, container.info.name);
+        tracing::info!(
+            "Removed container {}: {}",
+            container.id,
+            container.info.name
+        );
         Ok(())
     }
 
@@ -50,18 +80,28 @@ impl Engine {
     /// # Errors
     /// The steps that failed; what is left stays listed, and repeating the request tries them again.
     pub async fn remove_pod(&self, id: &str) -> Result<(), EngineError> {
-        let Some(pod) = self.pod_if_exists(id)? else { return Ok(()) };
+        let Some(pod) = self.pod_if_exists(id)? else {
+            return Ok(());
+        };
         let engine = self.clone();
-        let removal = tokio::spawn(tracing::Instrument::in_current_span(async move { engine.remove_sandbox(&pod).await }));
-        removal.await.unwrap_or_else(|_| Err(EngineError::refused(format!("the removal of pod {id} was abandoned"))))
+        let removal = tokio::spawn(tracing::Instrument::in_current_span(async move {
+            engine.remove_sandbox(&pod).await
+        }));
+        removal.await.unwrap_or_else(|_| {
+            Err(EngineError::refused(format!(
+                "the removal of pod {id} was abandoned"
+            )))
+        })
     }
 
     async fn remove_sandbox(&self, pod: &Arc<Pod>) -> Result<(), EngineError> {
-        if !pod.is_stopped() {
+        if !pod.is_torn_down() {
             self.stop_sandbox(pod, Duration::ZERO).await?;
         }
         let containers = self.containers_of(pod);
-        let removals = containers.iter().map(|container| self.remove_one(container, Duration::ZERO));
+        let removals = containers
+            .iter()
+            .map(|container| self.remove_one(container, Duration::ZERO));
         for result in futures_util::future::join_all(removals).await {
             result?;
         }
@@ -73,11 +113,26 @@ impl Engine {
         let mut failures = Failures::default();
         failures.note("end its monitor", ports.backend.stop_monitor(&pod.id).await);
         // Again, for a pod that was stopped by the death of its infra container.
-        failures.note("remove namespaces", ports.host.remove_namespaces(&pod.id, &pod.namespaces).await);
-        failures.note("unmount shared memory", ports.host.remove_files(&pod.dirs).await);
-        failures.note("remove its cgroup", ports.host.release_cgroup(&pod.dirs, &pod.info.cgroup_parent).await);
+        failures.note(
+            "remove namespaces",
+            ports.host.remove_namespaces(&pod.id, &pod.namespaces).await,
+        );
+        failures.note(
+            "unmount shared memory",
+            ports.host.remove_files(&pod.dirs).await,
+        );
+        failures.note(
+            "remove its cgroup",
+            ports
+                .host
+                .release_cgroup(&pod.dirs, &pod.info.cgroup_parent)
+                .await,
+        );
         failures.check(|| format!("failed to remove pod {}", pod.id))?;
-        failures.note("remove its record", ports.records.remove(&(&pod.id).into()).await);
+        failures.note(
+            "remove its record",
+            ports.records.remove(&(&pod.id).into()).await,
+        );
         failures.check(|| format!("failed to remove pod {}", pod.id))?;
         self.inner.pods.remove(pod.id.as_str(), &pod.info.name);
         tracing::info!("Removed pod sandbox: {}", pod.id);
@@ -92,11 +147,20 @@ pub(crate) struct Failures(Vec<String>);
 impl Failures {
     pub(crate) fn note(&mut self, step: &str, result: PortResult<()>) {
         if let Err(error) = result {
-            self.0.push(format!("{step}: {}", crate::chain(error.as_ref())));
+            self.0
+                .push(format!("{step}: {}", crate::chain(error.as_ref())));
         }
     }
 
     pub(crate) fn check(&self, what: impl FnOnce() -> String) -> Result<(), EngineError> {
-        if self.0.is_empty() { Ok(()) } else { Err(EngineError::refused(format!("{}: {}", what(), self.0.join("; ")))) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::refused(format!(
+                "{}: {}",
+                what(),
+                self.0.join("; ")
+            )))
+        }
     }
 }

@@ -38,11 +38,21 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read. A record that cannot be is removed, with a warning.
     pub async fn restore(&self) -> Result<Restored, EngineError> {
-        let records = self.inner.ports.records.load().await.doing(|| "read the records of the store".to_owned())?;
-        let (pods, containers): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.metadata.pod);
+        let records = self
+            .inner
+            .ports
+            .records
+            .load()
+            .await
+            .doing(|| "read the records of the store".to_owned())?;
+        let (pods, containers): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.metadata.pod);
         let mut of_pod: HashMap<String, Vec<StoredRecord>> = HashMap::new();
         for record in containers {
-            of_pod.entry(record.metadata.pod_id.clone()).or_default().push(record);
+            of_pod
+                .entry(record.metadata.pod_id.clone())
+                .or_default()
+                .push(record);
         }
         let work: Vec<_> = pods
             .into_iter()
@@ -59,13 +69,26 @@ impl Engine {
             found.removed += one.removed;
         }
         for orphan in of_pod.into_values().flatten() {
-            tracing::warn!("Removing container {}: its pod {} does not exist", orphan.id, orphan.metadata.pod_id);
+            tracing::warn!(
+                "Removing container {}: its pod {} does not exist",
+                orphan.id,
+                orphan.metadata.pod_id
+            );
             self.discard(&orphan).await;
             found.removed += 1;
         }
-        let known: Vec<String> = self.inner.pods.all().iter().map(|pod| pod.id.to_string()).collect();
+        let known: Vec<String> = self
+            .inner
+            .pods
+            .all()
+            .iter()
+            .map(|pod| pod.id.to_string())
+            .collect();
         if let Err(error) = self.inner.ports.network.sweep(&known).await {
-            tracing::warn!("Failed to give back networks of unknown pods: {}", crate::chain(error.as_ref()));
+            tracing::warn!(
+                "Failed to give back networks of unknown pods: {}",
+                crate::chain(error.as_ref())
+            );
         }
         Ok(found)
     }
@@ -75,9 +98,16 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn wipe(&self) -> Result<usize, EngineError> {
-        let records = self.inner.ports.records.load().await.doing(|| "read the records of the store".to_owned())?;
+        let records = self
+            .inner
+            .ports
+            .records
+            .load()
+            .await
+            .doing(|| "read the records of the store".to_owned())?;
         let count = records.len();
-        let (pods, containers): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.metadata.pod);
+        let (pods, containers): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.metadata.pod);
         for container in &containers {
             self.discard(container).await;
         }
@@ -101,14 +131,20 @@ impl Engine {
                 return found;
             }
         };
-        self.inner.pods.insert(pod.id.as_str(), &pod.info.name, pod.clone());
+        self.inner
+            .pods
+            .insert(pod.id.as_str(), &pod.info.name, pod.clone());
         found.pods = 1;
         for record in &containers {
             match self.load_container(record, &pod).await {
                 Ok(container) => {
                     pod.add_container(container.id.clone());
                     let container = Arc::new(container);
-                    self.inner.containers.insert(container.id.as_str(), &container.info.name, container.clone());
+                    self.inner.containers.insert(
+                        container.id.as_str(),
+                        &container.info.name,
+                        container.clone(),
+                    );
                     found.containers += 1;
                 }
                 Err(reason) => {
@@ -124,35 +160,67 @@ impl Engine {
     async fn load_pod(&self, record: &StoredRecord) -> Result<Pod, String> {
         let id = PodId::parse(record.id.as_str()).map_err(|error| error.to_string())?;
         let (spec, text) = parse_spec(record)?;
-        let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let mut info = SandboxAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        let annotations = spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let mut info =
+            SandboxAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
         if info.runtime_handler.is_empty() {
             // As CRI-O records a pod that named none.
-            info.runtime_handler.clone_from(&self.inner.settings.default_handler);
+            info.runtime_handler
+                .clone_from(&self.inner.settings.default_handler);
         }
         let state = match (record.state.as_deref(), info.spoofed) {
-            (Some(state), _) => ContainerState::parse(state).map_err(|error| crate::chain(&error))?,
+            (Some(state), _) => {
+                ContainerState::parse(state).map_err(|error| crate::chain(&error))?
+            }
             (None, true) => ContainerState::default(),
-            (None, false) => return Err("its creation was cut off: it has no state.json".to_owned()),
+            (None, false) => {
+                return Err("its creation was cut off: it has no state.json".to_owned());
+            }
         };
         let namespaces = namespace_paths(&spec, &info);
+        warn(
+            &record.id,
+            self.inner
+                .ports
+                .host
+                .prepare_cgroup(&record.dirs, &info.cgroup_parent)
+                .await,
+        );
         let mut stopped = record.stopped;
         let backend = &self.inner.ports.backend;
         if !stopped {
             match backend.adopt_monitor(&id, &record.dirs).await {
                 Ok(true) => {}
-                Ok(false) => tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched"),
-                Err(error) => tracing::warn!("Failed to reach the monitor of pod {id}: {}", crate::chain(error.as_ref())),
+                Ok(false) => {
+                    tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched")
+                }
+                Err(error) => tracing::warn!(
+                    "Failed to reach the monitor of pod {id}: {}",
+                    crate::chain(error.as_ref())
+                ),
             }
         }
         let pause = if info.spoofed {
             None
         } else {
-            let process = ProcessId { pid: state.init_pid, start_time: state.init_start_time.clone() };
-            let report = backend.inspect(&id, &record.id, &record.dirs, &process).await;
+            let process = ProcessId {
+                pid: state.init_pid,
+                start_time: state.init_start_time.clone(),
+            };
+            let report = backend
+                .inspect(&id, &record.id, &record.dirs, &process)
+                .await;
             let ended = stopped || !matches!(report, Ok(MonitorReport::Alive { .. }));
             stopped |= ended;
-            Some(Pause { process, ended: watch::Sender::new(ended) })
+            Some(Pause {
+                process,
+                ended: watch::Sender::new(ended),
+            })
         };
         let paths = SandboxPaths {
             resolv_conf: info.resolv_path.clone().into(),
@@ -169,20 +237,37 @@ impl Engine {
             pause,
             spec: text.into(),
             stopped,
+            torn_down: record.stopped,
             network_stopped: record.network_stopped,
         }))
     }
 
     async fn load_container(&self, record: &StoredRecord, pod: &Pod) -> Result<Container, String> {
         let (spec, _) = parse_spec(record)?;
-        let annotations = spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        let info = ContainerAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
-        let state = record.state.as_deref().ok_or("its creation was cut off: it has no state.json")?;
+        let annotations = spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let info =
+            ContainerAnnotations::from_map(&annotations).map_err(|error| crate::chain(&error))?;
+        let state = record
+            .state
+            .as_deref()
+            .ok_or("its creation was cut off: it has no state.json")?;
         let state = ContainerState::parse(state).map_err(|error| crate::chain(&error))?;
-        let oom_score_adj = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let resources =
-            resources.map(|r| crioxide_runtime_spec::resources::to_cri(r, oom_score_adj)).unwrap_or_default();
+        let oom_score_adj = spec
+            .process()
+            .as_ref()
+            .and_then(oci_spec::runtime::Process::oom_score_adj);
+        let resources = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref());
+        let resources = resources
+            .map(|r| crioxide_runtime_spec::resources::to_cri(r, oom_score_adj))
+            .unwrap_or_default();
         let container = Container {
             id: record.id.clone(),
             pod: pod.id.clone(),
@@ -208,7 +293,13 @@ impl Engine {
         let ports = &self.inner.ports;
         let handler = &self.inner.settings.default_handler;
         if let Ok(pod) = PodId::parse(&record.metadata.pod_id) {
-            warn(&record.id, ports.backend.delete(&pod, handler, &record.id, &record.dirs).await);
+            warn(
+                &record.id,
+                ports
+                    .backend
+                    .delete(&pod, handler, &record.id, &record.dirs)
+                    .await,
+            );
         }
         warn(&record.id, ports.records.unmount(&record.id).await);
         warn(&record.id, ports.records.remove(&record.id).await);
@@ -216,7 +307,9 @@ impl Engine {
 
     /// Gives back what a pod that cannot be restored may hold. Everything is named after its id.
     async fn discard_pod(&self, record: &StoredRecord) {
-        let Ok(id) = PodId::parse(record.id.as_str()) else { return };
+        let Ok(id) = PodId::parse(record.id.as_str()) else {
+            return;
+        };
         let ports = &self.inner.ports;
         let network = PodNetwork {
             id: id.to_string(),
@@ -231,30 +324,54 @@ impl Engine {
         warn(&record.id, ports.network.remove(&network).await);
         let _ = ports.backend.adopt_monitor(&id, &record.dirs).await;
         warn(&record.id, ports.backend.stop_monitor(&id).await);
-        warn(&record.id, ports.host.remove_namespaces(&id, &NamespacePaths::default()).await);
+        warn(
+            &record.id,
+            ports
+                .host
+                .remove_namespaces(&id, &NamespacePaths::default())
+                .await,
+        );
         warn(&record.id, ports.host.remove_files(&record.dirs).await);
-        warn(&record.id, ports.host.release_cgroup(&record.dirs, "").await);
+        warn(
+            &record.id,
+            ports.host.release_cgroup(&record.dirs, "").await,
+        );
         warn(&record.id, ports.records.remove(&record.id).await);
     }
 }
 
 fn warn(id: &ContainerId, result: crate::ports::PortResult<()>) {
     if let Err(error) = result {
-        tracing::warn!("While removing what is left of {id}: {}", crate::chain(error.as_ref()));
+        tracing::warn!(
+            "While looking after what is left of {id}: {}",
+            crate::chain(error.as_ref())
+        );
     }
 }
 
 fn parse_spec(record: &StoredRecord) -> Result<(oci_spec::runtime::Spec, String), String> {
-    let bytes = record.config.as_deref().ok_or("its creation was cut off: it has no config.json")?;
-    let spec = serde_json::from_slice(bytes).map_err(|error| format!("its config.json is broken: {error}"))?;
+    let bytes = record
+        .config
+        .as_deref()
+        .ok_or("its creation was cut off: it has no config.json")?;
+    let spec = serde_json::from_slice(bytes)
+        .map_err(|error| format!("its config.json is broken: {error}"))?;
     Ok((spec, String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// The pins that the record's spec names.
 fn namespace_paths(spec: &oci_spec::runtime::Spec, info: &SandboxAnnotations) -> NamespacePaths {
     use oci_spec::runtime::LinuxNamespaceType as Kind;
-    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone()).unwrap_or_default();
-    let path = |kind: Kind| list.iter().find(|ns| ns.typ() == kind).and_then(|ns| ns.path().clone());
+    let list = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().clone())
+        .unwrap_or_default();
+    let path = |kind: Kind| {
+        list.iter()
+            .find(|ns| ns.typ() == kind)
+            .and_then(|ns| ns.path().clone())
+    };
     NamespacePaths {
         net: path(Kind::Network),
         ipc: path(Kind::Ipc),
@@ -263,4 +380,3 @@ fn namespace_paths(spec: &oci_spec::runtime::Spec, info: &SandboxAnnotations) ->
         pid: if info.spoofed { None } else { path(Kind::Pid) },
     }
 }
-

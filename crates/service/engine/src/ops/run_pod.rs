@@ -32,8 +32,8 @@ use crate::{
     ops::exits::now_nanoseconds,
     pod::{Pause, Pod, PodParts, pod_network},
     ports::{
-        ConfinementRequest, ContainerProcess, CreateProcess, NamespacePaths, NamespaceRequest, NetworkResult, NewRecord,
-        ProcessId, RecordDirs, SandboxFiles, SandboxPaths,
+        ConfinementRequest, ContainerProcess, CreateProcess, NamespacePaths, NamespaceRequest,
+        NetworkResult, NewRecord, ProcessId, RecordDirs, SandboxFiles, SandboxPaths,
     },
     undo::Undo,
 };
@@ -71,7 +71,11 @@ impl Engine {
     ///
     /// # Errors
     /// A request that makes no sense, or the first step that failed; everything taken so far is given back.
-    pub async fn run_pod(&self, config: v1::PodSandboxConfig, handler: String) -> Result<PodId, EngineError> {
+    pub async fn run_pod(
+        &self,
+        config: v1::PodSandboxConfig,
+        handler: String,
+    ) -> Result<PodId, EngineError> {
         let metadata = checked_metadata(&config)?;
         let name = record_names::sandbox_name(identity(&metadata));
         let existing = || {
@@ -95,12 +99,25 @@ impl Engine {
         handler: String,
     ) -> Result<Plan, EngineError> {
         let settings = &self.inner.settings;
-        let handler = if handler.is_empty() { settings.default_handler.clone() } else { handler };
+        let handler = if handler.is_empty() {
+            settings.default_handler.clone()
+        } else {
+            handler
+        };
         if !settings.handlers.contains_key(&handler) {
-            let known = settings.handlers.keys().cloned().collect::<Vec<_>>().join(" ");
-            return Err(EngineError::refused(format!("failed to find runtime handler {handler} from runtime list [{known}]")));
+            let known = settings
+                .handlers
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" ");
+            return Err(EngineError::refused(format!(
+                "failed to find runtime handler {handler} from runtime list [{known}]"
+            )));
         }
-        let bad = |error: &(dyn std::error::Error + 'static)| EngineError::failed(format!("pod {name}"), error);
+        let bad = |error: &(dyn std::error::Error + 'static)| {
+            EngineError::failed(format!("pod {name}"), error)
+        };
         labels::check_sizes(&config.labels).map_err(|error| bad(&error))?;
         let id = PodId::generate();
         let linux = config.linux.clone().unwrap_or_default();
@@ -109,19 +126,36 @@ impl Engine {
         check_namespaces(&name, &options)?;
         let options_pid = options.pid();
         let host_network = options.network() == v1::NamespaceMode::Node;
-        let scope = if host_network { NetworkScope::Node } else { NetworkScope::Pod };
-        let hostname = hostname::hostname(&config.hostname, id.as_str(), &settings.node_hostname, scope)
-            .map_err(|error| bad(&error))?;
-        let resolv_conf = files::resolv_conf(config.dns_config.as_ref()).map_err(|error| bad(&error))?;
-        let shared = SharedNamespaces { network: host_network, ipc: options.ipc() == v1::NamespaceMode::Node };
-        let defaults = settings.sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let scope = if host_network {
+            NetworkScope::Node
+        } else {
+            NetworkScope::Pod
+        };
+        let hostname = hostname::hostname(
+            &config.hostname,
+            id.as_str(),
+            &settings.node_hostname,
+            scope,
+        )
+        .map_err(|error| bad(&error))?;
+        let resolv_conf =
+            files::resolv_conf(config.dns_config.as_ref()).map_err(|error| bad(&error))?;
+        let shared = SharedNamespaces {
+            network: host_network,
+            ipc: options.ipc() == v1::NamespaceMode::Node,
+        };
+        let defaults = settings
+            .sysctls
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()));
         let requested = linux.sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let selected = sysctls::select(defaults, requested, shared);
         for warning in &selected.warnings {
             tracing::warn!("Pod {name}: {warning}");
         }
         let manager = settings.defaults.cgroup_manager;
-        cgroups_path::cgroups_path(manager, &linux.cgroup_parent, id.as_str()).map_err(|error| bad(&error))?;
+        cgroups_path::cgroups_path(manager, &linux.cgroup_parent, id.as_str())
+            .map_err(|error| bad(&error))?;
         port_mappings::host_ports(&config.port_mappings).map_err(|error| bad(&error))?;
         let log_dir = match config.log_directory.as_str() {
             "" => format!("{}/{id}", settings.log_dir),
@@ -149,7 +183,9 @@ impl Engine {
         match self.build_pod(&plan, &mut undo).await {
             Ok(pod) => {
                 let id = pod.id.clone();
-                self.inner.pods.insert(id.as_str(), &plan.name, Arc::new(pod));
+                self.inner
+                    .pods
+                    .insert(id.as_str(), &plan.name, Arc::new(pod));
                 tracing::info!("Ran pod sandbox {id} with infra container: {}", plan.name);
                 Ok(id)
             }
@@ -165,24 +201,50 @@ impl Engine {
         let record_id = ContainerId::from(&plan.id);
         let created = now_nanoseconds();
         let record = new_record(plan, &self.inner.settings.pause_image, created);
-        let dirs = ports.records.create(record).await.doing(|| format!("failed to create pod {}", plan.name))?;
+        let dirs = ports
+            .records
+            .create(record)
+            .await
+            .doing(|| format!("failed to create pod {}", plan.name))?;
         let (records, id) = (ports.records.clone(), record_id.clone());
-        undo.push("the pod's record", move || async move { records.remove(&id).await });
-        ports.host.create_log_dir(&plan.log_dir).await.doing(|| format!("pod {}", plan.name))?;
+        undo.push("the pod's record", move || async move {
+            records.remove(&id).await
+        });
+        ports
+            .host
+            .create_log_dir(&plan.log_dir)
+            .await
+            .doing(|| format!("pod {}", plan.name))?;
+        // Before it is made: its levels may be there in part after a failure.
+        let (host, owned_dirs, parent) =
+            (ports.host.clone(), dirs.clone(), plan.cgroup_parent.clone());
+        undo.push("the pod's cgroup", move || async move {
+            host.release_cgroup(&owned_dirs, &parent).await
+        });
         let prepared = ports.host.prepare_cgroup(&dirs, &plan.cgroup_parent).await;
         prepared.doing(|| format!("failed to make the cgroup of pod {}", plan.name))?;
-        let (host, owned_dirs, parent) = (ports.host.clone(), dirs.clone(), plan.cgroup_parent.clone());
-        undo.push("the pod's cgroup", move || async move { host.release_cgroup(&owned_dirs, &parent).await });
 
         let mut made = self.make_parts(plan, &dirs, undo).await?;
         let info = self.annotations(plan, &made, created);
         let pause_root = match plan.pause {
-            true => Some(ports.host.create_pause_root(&dirs).await.doing(|| format!("pod {}", plan.name))?),
+            true => Some(
+                ports
+                    .host
+                    .create_pause_root(&dirs)
+                    .await
+                    .doing(|| format!("pod {}", plan.name))?,
+            ),
             false => None,
         };
-        let spec = self.pod_spec(plan, &made, &info, pause_root.as_deref()).await?;
-        let text = serde_json::to_string_pretty(&spec).map_err(|e| EngineError::failed("write config.json", &e))?;
-        let saved = ports.records.save_config(&dirs, text.clone().into_bytes()).await;
+        let spec = self
+            .pod_spec(plan, &made, &info, pause_root.as_deref())
+            .await?;
+        let text = serde_json::to_string_pretty(&spec)
+            .map_err(|e| EngineError::failed("write config.json", &e))?;
+        let saved = ports
+            .records
+            .save_config(&dirs, text.clone().into_bytes())
+            .await;
         saved.doing(|| format!("failed to record pod {}", plan.name))?;
         let mut pause = None;
         if plan.pause {
@@ -191,10 +253,15 @@ impl Engine {
                 made.namespaces.pid = Some(format!("/proc/{}/ns/pid", process.init.pid).into());
             }
             let state = pause_state(plan, &dirs, &process, &info, created);
-            let json = state.to_json().map_err(|error| EngineError::failed("write state.json", &error))?;
+            let json = state
+                .to_json()
+                .map_err(|error| EngineError::failed("write state.json", &error))?;
             let saved = ports.records.save_state(&dirs, json).await;
             saved.doing(|| format!("failed to record pod {}", plan.name))?;
-            pause = Some(Pause { process: process.init, ended: watch::Sender::new(false) });
+            pause = Some(Pause {
+                process: process.init,
+                ended: watch::Sender::new(false),
+            });
         }
         Ok(Pod::new(PodParts {
             id: plan.id.clone(),
@@ -205,18 +272,32 @@ impl Engine {
             pause,
             spec: text.into(),
             stopped: false,
+            torn_down: false,
             network_stopped: false,
         }))
     }
 
     /// Namespaces with network, files, and the monitor, side by side.
-    async fn make_parts(&self, plan: &Plan, dirs: &RecordDirs, undo: &mut Undo) -> Result<Made, EngineError> {
-        let (network, files, monitor) =
-            tokio::join!(self.make_network(plan), self.make_files(plan, dirs), self.make_monitor(plan, dirs));
-        let (namespaces, files, monitor) = (take(network, undo), take(files, undo), take(monitor, undo));
+    async fn make_parts(
+        &self,
+        plan: &Plan,
+        dirs: &RecordDirs,
+        undo: &mut Undo,
+    ) -> Result<Made, EngineError> {
+        let (network, files, monitor) = tokio::join!(
+            self.make_network(plan),
+            self.make_files(plan, dirs),
+            self.make_monitor(plan, dirs)
+        );
+        let (namespaces, files, monitor) =
+            (take(network, undo), take(files, undo), take(monitor, undo));
         let ((namespaces, network), paths) = (namespaces?, files?);
         monitor?;
-        Ok(Made { namespaces, network, paths })
+        Ok(Made {
+            namespaces,
+            network,
+            paths,
+        })
     }
 
     /// The infra container: made and run like any other, under the pod's own id.
@@ -243,9 +324,16 @@ impl Engine {
         };
         let failed = || format!("failed to start the infra container of pod {}", plan.name);
         let process = backend.create(&request).await.doing(failed)?;
-        let (owner, pod, handler, owned) = (backend.clone(), plan.id.clone(), plan.handler.clone(), dirs.clone());
+        let (owner, pod, handler, owned) = (
+            backend.clone(),
+            plan.id.clone(),
+            plan.handler.clone(),
+            dirs.clone(),
+        );
         let infra = id.clone();
-        undo.push("the infra container", move || async move { owner.delete(&pod, &handler, &infra, &owned).await });
+        undo.push("the infra container", move || async move {
+            owner.delete(&pod, &handler, &infra, &owned).await
+        });
         backend.start(&plan.handler, &id).await.doing(failed)?;
         Ok(process)
     }
@@ -257,29 +345,46 @@ impl Engine {
             net: !host_network,
             ipc: plan.options.ipc() != v1::NamespaceMode::Node,
             uts: true,
-            sysctls: plan.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            sysctls: plan
+                .sysctls
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
             hostname: plan.hostname.clone(),
         };
         let mut undo = Undo::default();
         let namespaces = ports.host.create_namespaces(&plan.id, &request).await;
-        let namespaces = match namespaces.doing(|| format!("failed to make namespaces of pod {}", plan.name)) {
-            Ok(namespaces) => namespaces,
-            Err(error) => return (Err(error), undo),
-        };
+        let namespaces =
+            match namespaces.doing(|| format!("failed to make namespaces of pod {}", plan.name)) {
+                Ok(namespaces) => namespaces,
+                Err(error) => return (Err(error), undo),
+            };
         let (host, id, known) = (ports.host.clone(), plan.id.clone(), namespaces.clone());
-        undo.push("the pod's namespaces", move || async move { host.remove_namespaces(&id, &known).await });
+        undo.push("the pod's namespaces", move || async move {
+            host.remove_namespaces(&id, &known).await
+        });
         if host_network {
             return (Ok((namespaces, NetworkResult::default())), undo);
         }
         let pod = pod_network(&self.network_annotations(plan), &namespaces);
         if let Err(reason) = ports.network.ready().await {
-            let error = EngineError::refused(format!("failed to create pod network sandbox {}: {reason}", plan.name));
+            let error = EngineError::refused(format!(
+                "failed to create pod network sandbox {}: {reason}",
+                plan.name
+            ));
             return (Err(error), undo);
         }
-        match ports.network.add(&pod).await.doing(|| format!("failed to create pod network sandbox {}", plan.name)) {
+        match ports
+            .network
+            .add(&pod)
+            .await
+            .doing(|| format!("failed to create pod network sandbox {}", plan.name))
+        {
             Ok(result) => {
                 let network = ports.network.clone();
-                undo.push("the pod's network", move || async move { network.remove(&pod).await });
+                undo.push("the pod's network", move || async move {
+                    network.remove(&pod).await
+                });
                 (Ok((namespaces, result)), undo)
             }
             Err(error) => (Err(error), undo),
@@ -294,19 +399,28 @@ impl Engine {
         };
         let mut undo = Undo::default();
         let host = self.inner.ports.host.clone();
-        let made = host.create_files(dirs, files).await.doing(|| format!("failed to write files of pod {}", plan.name));
+        let made = host
+            .create_files(dirs, files)
+            .await
+            .doing(|| format!("failed to write files of pod {}", plan.name));
         let dirs = dirs.clone();
-        undo.push("the pod's files", move || async move { host.remove_files(&dirs).await });
+        undo.push("the pod's files", move || async move {
+            host.remove_files(&dirs).await
+        });
         (made, undo)
     }
 
     async fn make_monitor(&self, plan: &Plan, dirs: &RecordDirs) -> Part<ProcessId> {
         let mut undo = Undo::default();
         let backend = self.inner.ports.backend.clone();
-        let started = backend.start_monitor(&plan.id, dirs, &plan.cgroup_parent).await;
+        let started = backend
+            .start_monitor(&plan.id, dirs, &plan.cgroup_parent)
+            .await;
         let started = started.doing(|| format!("failed to start the monitor of pod {}", plan.name));
         let id = plan.id.clone();
-        undo.push("the pod's monitor", move || async move { backend.stop_monitor(&id).await });
+        undo.push("the pod's monitor", move || async move {
+            backend.stop_monitor(&id).await
+        });
         (started, undo)
     }
 
@@ -322,9 +436,12 @@ impl Engine {
 
     fn annotations(&self, plan: &Plan, made: &Made, created: i64) -> SandboxAnnotations {
         let settings = &self.inner.settings;
-        let mut annotations: std::collections::BTreeMap<_, _> = plan.config.annotations.clone().into_iter().collect();
+        let mut annotations: std::collections::BTreeMap<_, _> =
+            plan.config.annotations.clone().into_iter().collect();
         for (key, value) in &settings.handlers[&plan.handler].default_annotations {
-            annotations.entry(key.clone()).or_insert_with(|| value.clone());
+            annotations
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
         }
         let linux = plan.config.linux.clone().unwrap_or_default();
         SandboxAnnotations {
@@ -344,7 +461,8 @@ impl Engine {
             host_network: plan.options.network() == v1::NamespaceMode::Node,
             runtime_handler: plan.handler.clone(),
             namespace_options: (&plan.options).into(),
-            port_mappings: port_mappings::host_ports(&plan.config.port_mappings).unwrap_or_default(),
+            port_mappings: port_mappings::host_ports(&plan.config.port_mappings)
+                .unwrap_or_default(),
             cni_result: made.network.result.clone(),
             ips: made.network.ips.iter().map(ToString::to_string).collect(),
             created: go_time::from_unix_nanoseconds(created),
@@ -361,9 +479,21 @@ impl Engine {
         }
     }
 
-    async fn pod_spec(&self, plan: &Plan, made: &Made, info: &SandboxAnnotations, pause_root: Option<&Path>) -> Result<oci_spec::runtime::Spec, EngineError> {
+    async fn pod_spec(
+        &self,
+        plan: &Plan,
+        made: &Made,
+        info: &SandboxAnnotations,
+        pause_root: Option<&Path>,
+    ) -> Result<oci_spec::runtime::Spec, EngineError> {
         let settings = &self.inner.settings;
-        let security = plan.config.linux.clone().unwrap_or_default().security_context.unwrap_or_default();
+        let security = plan
+            .config
+            .linux
+            .clone()
+            .unwrap_or_default()
+            .security_context
+            .unwrap_or_default();
         let request = ConfinementRequest {
             handler: plan.handler.clone(),
             privileged: plan.privileged,
@@ -372,7 +502,8 @@ impl Engine {
             capabilities: Vec::new(),
         };
         let confinement = self.inner.ports.host.confinement(request).await;
-        let confinement = confinement.doing(|| format!("security profiles of pod {}", plan.name))?;
+        let confinement =
+            confinement.doing(|| format!("security profiles of pod {}", plan.name))?;
         let files = PodFiles {
             shm: Some(made.paths.shm.clone()),
             resolv_conf: Some(made.paths.resolv_conf.clone()),
@@ -408,30 +539,50 @@ fn take<T>((result, part): Part<T>, undo: &mut Undo) -> Result<T, EngineError> {
 }
 
 fn checked_metadata(config: &v1::PodSandboxConfig) -> Result<v1::PodSandboxMetadata, EngineError> {
-    let metadata = config.metadata.clone().ok_or_else(|| EngineError::refused("PodSandboxConfig.Metadata is nil"))?;
-    for (field, value) in [("Name", &metadata.name), ("Namespace", &metadata.namespace), ("Uid", &metadata.uid)] {
+    let metadata = config
+        .metadata
+        .clone()
+        .ok_or_else(|| EngineError::refused("PodSandboxConfig.Metadata is nil"))?;
+    for (field, value) in [
+        ("Name", &metadata.name),
+        ("Namespace", &metadata.namespace),
+        ("Uid", &metadata.uid),
+    ] {
         if value.is_empty() {
-            return Err(EngineError::refused(format!("PodSandboxConfig.Metadata.{field} is empty")));
+            return Err(EngineError::refused(format!(
+                "PodSandboxConfig.Metadata.{field} is empty"
+            )));
         }
         if value.contains(['/', '\0', '\n']) {
-            return Err(EngineError::refused(format!("PodSandboxConfig.Metadata.{field} {value:?} has forbidden characters")));
+            return Err(EngineError::refused(format!(
+                "PodSandboxConfig.Metadata.{field} {value:?} has forbidden characters"
+            )));
         }
     }
     Ok(metadata)
 }
 
 pub(crate) fn identity(metadata: &v1::PodSandboxMetadata) -> PodIdentity<'_> {
-    PodIdentity { name: &metadata.name, namespace: &metadata.namespace, uid: &metadata.uid, attempt: metadata.attempt }
+    PodIdentity {
+        name: &metadata.name,
+        namespace: &metadata.namespace,
+        uid: &metadata.uid,
+        attempt: metadata.attempt,
+    }
 }
 
 fn check_namespaces(name: &str, options: &v1::NamespaceOption) -> Result<(), EngineError> {
     if let Some(user) = &options.userns_options
         && user.mode() != v1::NamespaceMode::Node
     {
-        return Err(EngineError::refused(format!("pod {name}: user namespaces are not supported yet")));
+        return Err(EngineError::refused(format!(
+            "pod {name}: user namespaces are not supported yet"
+        )));
     }
     if options.pid() == v1::NamespaceMode::Target {
-        return Err(EngineError::refused(format!("pod {name}: a pod has no target for its PID namespace")));
+        return Err(EngineError::refused(format!(
+            "pod {name}: a pod has no target for its PID namespace"
+        )));
     }
     Ok(())
 }
@@ -504,4 +655,3 @@ fn pause_state(
         ..ContainerState::default()
     }
 }
-

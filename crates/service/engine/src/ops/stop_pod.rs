@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crioxide_names::ContainerId;
 use futures_util::future::join_all;
 
-use crate::{Engine, EngineError, ops::remove::Failures, pod::Pod, ports::{Marker, PortResult}};
+use crate::{
+    Engine, EngineError,
+    ops::remove::Failures,
+    pod::Pod,
+    ports::{Marker, PortResult},
+};
 
 /// Grace for containers when the request has no deadline.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -16,38 +21,70 @@ impl Engine {
     /// # Errors
     /// The steps that failed; repeating the request tries them again.
     pub async fn stop_pod(&self, id: &str, remaining: Option<Duration>) -> Result<(), EngineError> {
-        let Some(pod) = self.pod_if_exists(id)? else { return Ok(()) };
+        let Some(pod) = self.pod_if_exists(id)? else {
+            return Ok(());
+        };
         let engine = self.clone();
         // In a task of its own: a client that leaves does not stop it half-way.
         let stop = tokio::spawn(tracing::Instrument::in_current_span(async move {
-            let grace = remaining.map_or(DEFAULT_GRACE, |left| left.saturating_sub(Duration::from_secs(1)));
+            let grace = remaining.map_or(DEFAULT_GRACE, |left| {
+                left.saturating_sub(Duration::from_secs(1))
+            });
             engine.stop_sandbox(&pod, grace).await
         }));
-        stop.await.unwrap_or_else(|_| Err(EngineError::refused(format!("the stop of pod {id} was abandoned"))))
+        stop.await.unwrap_or_else(|_| {
+            Err(EngineError::refused(format!(
+                "the stop of pod {id} was abandoned"
+            )))
+        })
     }
 
-    pub(crate) async fn stop_sandbox(&self, pod: &Arc<Pod>, grace: Duration) -> Result<(), EngineError> {
+    pub(crate) async fn stop_sandbox(
+        &self,
+        pod: &Arc<Pod>,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
+        pod.set_stopping();
         // Before the gate: a stop with a shorter grace must reach the containers of one under way.
-        join_all(self.containers_of(pod).iter().map(|container| self.stop(container, grace))).await;
+        join_all(
+            self.containers_of(pod)
+                .iter()
+                .map(|container| self.stop(container, grace)),
+        )
+        .await;
         let _gate = pod.gate.lock().await;
         // Containers that were being made when the first round ran.
-        join_all(self.containers_of(pod).iter().map(|container| self.stop(container, grace))).await;
+        join_all(
+            self.containers_of(pod)
+                .iter()
+                .map(|container| self.stop(container, grace)),
+        )
+        .await;
 
+        if pod.is_torn_down() {
+            return Ok(());
+        }
         let ports = &self.inner.ports;
         let mut failures = Failures::default();
         failures.note("give back the network", self.stop_network(pod).await);
-        if !pod.is_stopped() {
-            failures.note("end the infra container", self.stop_pause(pod).await);
-            failures.note("remove namespaces", ports.host.remove_namespaces(&pod.id, &pod.namespaces).await);
-            failures.note("unmount shared memory", ports.host.remove_files(&pod.dirs).await);
-        }
+        failures.note("end the infra container", self.stop_pause(pod).await);
+        failures.note(
+            "remove namespaces",
+            ports.host.remove_namespaces(&pod.id, &pod.namespaces).await,
+        );
+        failures.note(
+            "unmount shared memory",
+            ports.host.remove_files(&pod.dirs).await,
+        );
         failures.check(|| format!("failed to stop pod {}", pod.id))?;
-        if !pod.is_stopped() {
-            failures.note("mark it stopped", ports.records.mark(&pod.dirs, Marker::Stopped).await);
-            failures.check(|| format!("failed to stop pod {}", pod.id))?;
-            pod.set_stopped();
-            tracing::info!("Stopped pod sandbox: {}", pod.id);
-        }
+        failures.note(
+            "mark it stopped",
+            ports.records.mark(&pod.dirs, Marker::Stopped).await,
+        );
+        failures.check(|| format!("failed to stop pod {}", pod.id))?;
+        pod.set_stopped();
+        pod.set_torn_down();
+        tracing::info!("Stopped pod sandbox: {}", pod.id);
         Ok(())
     }
 
@@ -58,16 +95,24 @@ impl Engine {
         if !pod.info.host_network {
             self.inner.ports.network.remove(&pod.network()).await?;
         }
-        self.inner.ports.records.mark(&pod.dirs, Marker::NetworkStopped).await?;
+        self.inner
+            .ports
+            .records
+            .mark(&pod.dirs, Marker::NetworkStopped)
+            .await?;
         pod.set_network_stopped();
         Ok(())
     }
 
     async fn stop_pause(&self, pod: &Pod) -> PortResult<()> {
-        let Some(pause) = &pod.pause else { return Ok(()) };
+        let Some(pause) = &pod.pause else {
+            return Ok(());
+        };
         let (backend, id) = (&self.inner.ports.backend, ContainerId::from(&pod.id));
         // The delete kills what still runs, and with it everything in the pod's PID namespace.
-        backend.delete(&pod.id, &pod.info.runtime_handler, &id, &pod.dirs).await?;
+        backend
+            .delete(&pod.id, &pod.info.runtime_handler, &id, &pod.dirs)
+            .await?;
         pause.ended.send_replace(true);
         Ok(())
     }
