@@ -1,24 +1,34 @@
 //! From the configuration to the engine with its ports.
 
-use std::{path::{Path, PathBuf}, sync::{Arc, OnceLock}};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use crioxide_cgroups::Driver;
 use crioxide_cni::{Cni, CniSettings, FallbackBridge, HostPorts, Preference, Timeouts};
 use crioxide_config::{CgroupManager, Config, ImageVolumes, ShortNameMode};
 use crioxide_cri_api::v1;
 use crioxide_cri_server::NodeInfo;
-use crioxide_engine::{Engine, Settings, ports::{PortError, Ports}};
+use crioxide_engine::{
+    Engine, Settings,
+    ports::{PortError, Ports},
+};
 use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
 use crioxide_registry::AuthFiles;
 use crioxide_runtime_spec::{
-    SpecDefaults, capabilities::{self, InheritableSet}, cgroups_path::CgroupManager as SpecManager, devices,
-    mounts::fixed::Writability, rlimits, sysctls,
+    SpecDefaults,
+    capabilities::{self, InheritableSet},
+    cgroups_path::CgroupManager as SpecManager,
+    devices,
+    mounts::fixed::Writability,
+    rlimits, sysctls,
 };
-use crioxide_store::{StorageConf, Store, StoreOptions};
+use crioxide_store::{Collected, StorageConf, Store, StoreOptions};
 use tokio::sync::mpsc;
 
 use crate::{
-    Startup, StartError,
+    StartError, Startup,
     adapters::{
         backend::{BackendEvent, BackendSettings, Processes},
         host::{DeviceSettings, Host, Profiles},
@@ -43,12 +53,17 @@ pub(crate) struct Assembled {
     pub(crate) node: NodeInfo,
     pub(crate) events: mpsc::UnboundedReceiver<BackendEvent>,
     pub(crate) puller: Arc<Puller>,
+    pub(crate) store: Arc<Store>,
 }
 
 /// The cgroup manager in force: systemd only where it runs.
 fn cgroup_manager(config: &Config) -> CgroupManager {
-    if config.runtime.cgroup_manager == CgroupManager::Systemd && !Path::new("/run/systemd/system").exists() {
-        tracing::warn!("systemd does not run on this host: cgroups are managed directly instead (cgroupfs)");
+    if config.runtime.cgroup_manager == CgroupManager::Systemd
+        && !Path::new("/run/systemd/system").exists()
+    {
+        tracing::warn!(
+            "systemd does not run on this host: cgroups are managed directly instead (cgroupfs)"
+        );
         return CgroupManager::Cgroupfs;
     }
     config.runtime.cgroup_manager
@@ -58,9 +73,14 @@ fn cgroup_manager(config: &Config) -> CgroupManager {
 pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
     let config = &startup.config;
     let manager = cgroup_manager(config);
-    let driver = if manager == CgroupManager::Systemd { Driver::Systemd } else { Driver::Cgroupfs };
+    let driver = if manager == CgroupManager::Systemd {
+        Driver::Systemd
+    } else {
+        Driver::Cgroupfs
+    };
     let store = Arc::new(open_store(config)?);
-    let handlers = handlers::load(config, manager).map_err(StartError::part("check the runtime handlers"))?;
+    let handlers =
+        handlers::load(config, manager).map_err(StartError::part("check the runtime handlers"))?;
     let settings = settings(startup, manager, handlers.settings)?;
 
     let (events, receiver) = mpsc::unbounded_channel();
@@ -70,12 +90,16 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         exits_dir: directory(&config.runtime.container_exits_dir)?,
         attach_dir: directory(&config.runtime.container_attach_socket_dir)?,
         driver,
-        monitor_cgroup: config.default_handler().map(|handler| handler.monitor_cgroup.clone()).unwrap_or_default(),
+        monitor_cgroup: config
+            .default_handler()
+            .map(|handler| handler.monitor_cgroup.clone())
+            .unwrap_or_default(),
         no_pivot: config.runtime.no_pivot,
         log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
     };
     let limit = startup.child_open_files;
-    let backend = Processes::start(backend, &program, limit, events).map_err(StartError::part("start the spawner"))?;
+    let backend = Processes::start(backend, &program, limit, events)
+        .map_err(StartError::part("start the spawner"))?;
 
     let puller = Puller::new(pull_settings(startup, &store));
     let puller = Arc::new(puller.map_err(StartError::part("read the registries' configuration"))?);
@@ -89,7 +113,9 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
     });
     let ports = Ports {
         images: images.clone(),
-        records: Arc::new(StoreRecords { store: store.clone() }),
+        records: Arc::new(StoreRecords {
+            store: store.clone(),
+        }),
         network: Arc::new(CniNetwork::new(cni(config)?)),
         host: Arc::new(Host {
             namespaces_dir: config.runtime.namespaces_dir.clone(),
@@ -99,7 +125,10 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             devices: Arc::new(device_settings(config)?),
         }),
         backend: Arc::new(backend),
-        stats: Arc::new(KernelStats { driver, store }),
+        stats: Arc::new(KernelStats {
+            driver,
+            store: store.clone(),
+        }),
     };
     let engine = Engine::new(ports, settings);
     // Set once, right here.
@@ -110,17 +139,32 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             CgroupManager::Cgroupfs => v1::CgroupDriver::Cgroupfs,
         },
         handlers: handlers.features,
-        features: v1::RuntimeFeatures { supplemental_groups_policy: true, user_namespaces_host_network: false },
+        features: v1::RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+        },
         config: serde_json::json!({"sandboxImage": config.image.pause_image}).to_string(),
     };
-    Ok(Assembled { engine, node, events: receiver, puller })
+    Ok(Assembled {
+        engine,
+        node,
+        events: receiver,
+        puller,
+        store,
+    })
 }
 
 fn open_store(config: &Config) -> Result<Store, StartError> {
-    let shared = StorageConf::load().map_err(StartError::part("read storage.conf"))?.store_options();
+    let shared = StorageConf::load()
+        .map_err(StartError::part("read storage.conf"))?
+        .store_options();
     let root = &config.root;
-    let driver = if root.storage_driver.is_empty() { shared.driver } else { root.storage_driver.clone() };
-    Store::open(StoreOptions {
+    let driver = if root.storage_driver.is_empty() {
+        shared.driver
+    } else {
+        root.storage_driver.clone()
+    };
+    let store = Store::open(StoreOptions {
         graph_root: root.root.clone(),
         run_root: root.runroot.clone(),
         image_store: root.imagestore.clone().or(shared.image_store),
@@ -128,12 +172,32 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
         driver_options: root.storage_option.clone(),
         additional_image_stores: shared.additional_image_stores,
     })
-    .map_err(StartError::part(format!("open the store at {}", root.root.display())))
+    .map_err(StartError::part(format!(
+        "open the store at {}",
+        root.root.display()
+    )))?;
+    // Content without a record is left by a crash. It costs space and nothing else: no reason not to start.
+    match store.garbage_collect() {
+        Ok(collected) if collected == Collected::default() => {}
+        Ok(collected) => tracing::info!(
+            "Removed {} layers and {} directories that no record mentions",
+            collected.layers.len(),
+            collected.paths.len()
+        ),
+        Err(error) => tracing::warn!(
+            "Failed to remove what no record mentions: {}",
+            crioxide_engine::chain(&error)
+        ),
+    }
+    Ok(store)
 }
 
 /// A directory of ours, made if missing.
 fn directory(path: &Path) -> Result<PathBuf, StartError> {
-    std::fs::create_dir_all(path).map_err(StartError::part(format!("make directory {}", path.display())))?;
+    std::fs::create_dir_all(path).map_err(StartError::part(format!(
+        "make directory {}",
+        path.display()
+    )))?;
     Ok(path.to_owned())
 }
 
@@ -160,7 +224,9 @@ fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
         settings.policy = PolicySource::File(file.clone());
     } else if !Path::new("/etc/containers/policy.json").exists() {
         // A machine without any policy is one without the containers packages; CRI-O cannot pull there at all.
-        tracing::warn!("There is no /etc/containers/policy.json: images are pulled without a signature policy");
+        tracing::warn!(
+            "There is no /etc/containers/policy.json: images are pulled without a signature policy"
+        );
         settings.policy = PolicySource::AcceptAnything;
     }
     if let Some(dir) = &config.big_files_temporary_dir {
@@ -171,15 +237,27 @@ fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
 
 fn pinned_images(config: &Config) -> PinnedImages {
     let own = std::iter::once(config.image.pause_image.as_str());
-    PinnedImages::new(config.image.pinned_images.iter().map(String::as_str).chain(own))
+    PinnedImages::new(
+        config
+            .image
+            .pinned_images
+            .iter()
+            .map(String::as_str)
+            .chain(own),
+    )
 }
 
 fn cni(config: &Config) -> Result<Cni, StartError> {
-    let cache_dir = std::env::var_os(CNI_CACHE_VARIABLE).map_or_else(|| PathBuf::from(CNI_CACHE), PathBuf::from);
+    let cache_dir = std::env::var_os(CNI_CACHE_VARIABLE)
+        .map_or_else(|| PathBuf::from(CNI_CACHE), PathBuf::from);
     let fallback = match std::env::var(FALLBACK_SUBNET) {
         Ok(text) => {
-            let subnets = text.split(',').map(|subnet| subnet.trim().parse()).collect::<Result<Vec<_>, _>>();
-            let subnets = subnets.map_err(StartError::part(format!("read {FALLBACK_SUBNET}={text}")))?;
+            let subnets = text
+                .split(',')
+                .map(|subnet| subnet.trim().parse())
+                .collect::<Result<Vec<_>, _>>();
+            let subnets =
+                subnets.map_err(StartError::part(format!("read {FALLBACK_SUBNET}={text}")))?;
             Some(FallbackBridge::new(subnets, &cache_dir))
         }
         Err(_) => None,
@@ -188,11 +266,16 @@ fn cni(config: &Config) -> Result<Cni, StartError> {
         conf_dir: config.network.network_dir.clone(),
         plugin_dirs: config.network.plugin_dirs.clone(),
         cache_dir,
-        default_network: Some(config.network.cni_default_network.clone()).filter(|name| !name.is_empty()),
+        default_network: Some(config.network.cni_default_network.clone())
+            .filter(|name| !name.is_empty()),
         builtin: Box::new(crioxide_cni_plugins::Builtin::default()),
         preference: Preference::default(),
         fallback_bridge: fallback,
-        host_ports: if config.runtime.disable_hostport_mapping { HostPorts::Left } else { HostPorts::Mapped },
+        host_ports: if config.runtime.disable_hostport_mapping {
+            HostPorts::Left
+        } else {
+            HostPorts::Mapped
+        },
         timeouts: Timeouts::default(),
     }))
 }
@@ -211,7 +294,12 @@ fn profiles(config: &Config) -> Profiles {
 }
 
 fn device_settings(config: &Config) -> Result<DeviceSettings, StartError> {
-    let additional = config.runtime.additional_devices.iter().map(|text| devices::parse(text)).collect::<Result<_, _>>();
+    let additional = config
+        .runtime
+        .additional_devices
+        .iter()
+        .map(|text| devices::parse(text))
+        .collect::<Result<_, _>>();
     Ok(DeviceSettings {
         additional: additional.map_err(StartError::part("read additional_devices"))?,
         without_host_devices: config
@@ -231,7 +319,11 @@ fn settings(
     let config = &startup.config;
     let runtime = &config.runtime;
     let host = facts::host().map_err(StartError::part("read facts about the node"))?;
-    let sysctls = runtime.default_sysctls.iter().map(|text| sysctls::parse(text)).collect::<Result<_, _>>();
+    let sysctls = runtime
+        .default_sysctls
+        .iter()
+        .map(|text| sysctls::parse(text))
+        .collect::<Result<_, _>>();
     Ok(Settings {
         version: crate::VERSION.to_owned(),
         default_handler: runtime.default_runtime.clone(),
@@ -250,13 +342,17 @@ fn settings(
         },
         cgroups: host.cgroup,
         host,
-        defaults: spec_defaults(config, manager).map_err(StartError::part("read the defaults of containers"))?,
+        defaults: spec_defaults(config, manager)
+            .map_err(StartError::part("read the defaults of containers"))?,
     })
 }
 
 fn spec_defaults(config: &Config, manager: CgroupManager) -> Result<SpecDefaults, PortError> {
     let runtime = &config.runtime;
-    let capabilities = runtime.default_capabilities.iter().map(|name| capabilities::parse(name, "add"));
+    let capabilities = runtime
+        .default_capabilities
+        .iter()
+        .map(|name| capabilities::parse(name, "add"));
     Ok(SpecDefaults {
         capabilities: capabilities.collect::<Result<_, _>>()?,
         inheritable: match runtime.add_inheritable_capabilities {
@@ -264,9 +360,17 @@ fn spec_defaults(config: &Config, manager: CgroupManager) -> Result<SpecDefaults
             false => InheritableSet::Empty,
         },
         env: runtime.default_env.clone(),
-        rlimits: runtime.default_ulimits.iter().map(|text| rlimits::parse(text)).collect::<Result<_, _>>()?,
+        rlimits: runtime
+            .default_ulimits
+            .iter()
+            .map(|text| rlimits::parse(text))
+            .collect::<Result<_, _>>()?,
         pids_limit: runtime.pids_limit,
-        rootfs: if runtime.read_only { Writability::ReadOnly } else { Writability::ReadWrite },
+        rootfs: if runtime.read_only {
+            Writability::ReadOnly
+        } else {
+            Writability::ReadWrite
+        },
         cgroup_manager: match manager {
             CgroupManager::Systemd => SpecManager::Systemd,
             CgroupManager::Cgroupfs => SpecManager::Cgroupfs,

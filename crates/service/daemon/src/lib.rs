@@ -16,6 +16,7 @@ mod pod_cgroup;
 mod serve;
 mod socket;
 mod startup;
+mod watchdog;
 
 pub use error::StartError;
 pub use startup::{ConfigSource, OpenFilesLimit, Startup};

@@ -1,11 +1,15 @@
 //! The daemon's life: restore, answer, end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crioxide_cri_server::MessageLimits;
 use crioxide_engine::Engine;
 use crioxide_pull::Puller;
-use tokio::{signal::unix::{Signal, SignalKind, signal}, sync::mpsc};
+use crioxide_store::{MountError, Store, UnmountForce};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 use crate::{
     StartError, Startup, VERSION,
@@ -25,7 +29,13 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     let config = &startup.config;
     let mut signals = Signals::listen()?;
     let listener = socket::listen(&config.api.listen)?;
-    let Assembled { engine, node, events, puller } = assemble(&startup)?;
+    let Assembled {
+        engine,
+        node,
+        events,
+        puller,
+        store,
+    } = assemble(&startup)?;
     let news = tokio::spawn(follow(engine.clone(), events));
 
     let root = &config.root;
@@ -37,7 +47,8 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     }
     restore(&engine, rebooted && root.internal_wipe).await?;
     for file in [&root.version_file, &root.version_file_persist] {
-        lifecycle::record_version(file.as_deref(), VERSION).map_err(StartError::part("record our version"))?;
+        lifecycle::record_version(file.as_deref(), VERSION)
+            .map_err(StartError::part("record our version"))?;
     }
 
     let limits = MessageLimits {
@@ -50,6 +61,7 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     });
     let mut server = tokio::spawn(server);
     tracing::info!("Serving CRI on {}", config.api.listen.display());
+    crate::watchdog::start(config.api.listen.clone())?;
     notify(&[sd_notify::NotifyState::Ready]);
     let ended = loop {
         tokio::select! {
@@ -74,7 +86,10 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
             match tokio::time::timeout(GRACE, &mut server).await {
                 Ok(result) => result,
                 Err(_) => {
-                    tracing::warn!("Calls still under way after {} s are cut off", GRACE.as_secs());
+                    tracing::warn!(
+                        "Calls still under way after {} s are cut off",
+                        GRACE.as_secs()
+                    );
                     Ok(Ok(()))
                 }
             }
@@ -82,28 +97,57 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     };
     news.abort();
     let _ = std::fs::remove_file(&config.api.listen);
+    release(store).await;
     if let Some(marker) = marker {
-        marker.finish().map_err(StartError::part("set the clean-shutdown marker"))?;
+        marker
+            .finish()
+            .map_err(StartError::part("set the clean-shutdown marker"))?;
     }
     match result {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(StartError::Serve { source: error.into() }),
-        Err(error) => Err(StartError::Serve { source: error.into() }),
+        Ok(Err(error)) => Err(StartError::Serve {
+            source: error.into(),
+        }),
+        Err(error) => Err(StartError::Serve {
+            source: error.into(),
+        }),
+    }
+}
+
+/// Gives up the store's own mount, as CRI-O does: not while containers have their roots on it, for the next daemon to
+/// go on with.
+async fn release(store: Arc<Store>) {
+    let released = tokio::task::spawn_blocking(move || store.shut_down(UnmountForce::One)).await;
+    match released {
+        Ok(Ok(()) | Err(MountError::StillMounted { .. })) => {}
+        Ok(Err(error)) => tracing::warn!(
+            "Failed to release the store: {}",
+            crioxide_engine::chain(&error)
+        ),
+        Err(error) => tracing::warn!("Failed to release the store: {error}"),
     }
 }
 
 async fn restore(engine: &Engine, wipe: bool) -> Result<(), StartError> {
     if wipe {
-        let wiped = engine.wipe().await.map_err(StartError::part("wipe containers of before the reboot"))?;
+        let wiped = engine
+            .wipe()
+            .await
+            .map_err(StartError::part("wipe containers of before the reboot"))?;
         if wiped > 0 {
             tracing::info!("Wiped {wiped} pods and containers of before the reboot");
         }
     }
-    let found = engine.restore().await.map_err(StartError::part("restore pods and containers"))?;
+    let found = engine
+        .restore()
+        .await
+        .map_err(StartError::part("restore pods and containers"))?;
     if found != crioxide_engine::Restored::default() {
         tracing::info!(
             "Restored {} pods and {} containers, removed {} records that a crash cut off",
-            found.pods, found.containers, found.removed
+            found.pods,
+            found.containers,
+            found.removed
         );
     }
     Ok(())
@@ -120,7 +164,10 @@ async fn follow(engine: Engine, mut events: mpsc::UnboundedReceiver<BackendEvent
 }
 
 fn message_limit(configured: i64) -> usize {
-    usize::try_from(configured).ok().filter(|limit| *limit > 0).unwrap_or(MESSAGE_MAX)
+    usize::try_from(configured)
+        .ok()
+        .filter(|limit| *limit > 0)
+        .unwrap_or(MESSAGE_MAX)
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
@@ -144,7 +191,10 @@ fn reload(startup: &Startup, puller: &Puller) {
     })();
     match applied {
         Ok(()) => tracing::info!("Configuration reload completed"),
-        Err(error) => tracing::error!("Unable to reload configuration: {}", crioxide_engine::chain(error.as_ref())),
+        Err(error) => tracing::error!(
+            "Unable to reload configuration: {}",
+            crioxide_engine::chain(error.as_ref())
+        ),
     }
 }
 

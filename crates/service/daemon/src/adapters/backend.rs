@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -28,7 +29,12 @@ use crioxide_cgroups::Driver;
 use crate::{OpenFilesLimit, blocking, pod_cgroup};
 
 pub(crate) use monitors::BackendEvent;
-use monitors::Monitors;
+use monitors::{Forgotten, Monitors};
+
+/// First and longest pause between two tries to make a monitor forget a deleted container; each is twice the last, so
+/// all together take a minute.
+const FORGET_PAUSE: Duration = Duration::from_millis(1);
+const FORGET_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How the runtime of a handler is reached.
 pub(crate) struct HandlerRuntime {
@@ -223,12 +229,25 @@ impl Backend for Processes {
         id: &ContainerId,
         dirs: &RecordDirs,
     ) -> PortResult<()> {
-        let (name, settings) = (id.to_string(), self.settings.clone());
-        self.with_runtime(handler, move |runtime| {
-            runtime.delete(&name, DeleteMode::Force)
-        })
-        .await?;
-        self.monitors.forget(pod, id).await?;
+        let settings = self.settings.clone();
+        let mut pause = FORGET_PAUSE;
+        loop {
+            let name = id.to_string();
+            self.with_runtime(handler, move |runtime| {
+                runtime.delete(&name, DeleteMode::Force)
+            })
+            .await?;
+            // A monitor may still be making the container, for a daemon that was killed: then there was nothing to
+            // delete yet. Or it has yet to see the end of what was just killed.
+            if self.monitors.forget(pod, id).await? == Forgotten::Yes {
+                break;
+            }
+            if pause > FORGET_PAUSE_MAX {
+                return Err(format!("the monitor of pod {pod} still holds container {id}").into());
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
         let (name, dirs) = (id.to_string(), dirs.clone());
         blocking::run(move || {
             for path in [

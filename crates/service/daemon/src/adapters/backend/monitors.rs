@@ -1,14 +1,27 @@
 //! The pods' monitors: started, found again, listened to.
 
-use std::{collections::{HashMap, HashSet}, ffi::OsStr, path::Path, sync::{Arc, Mutex}};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crioxide_engine::ports::{ExitReport, MonitorReport, PortResult, ProcessId};
-use crioxide_monitor_client::{Connected, ExitReport as MonitorExit, FailureKind, Monitor, MonitorConfig, MonitorError, MonitorEvent, Spawner};
+use crioxide_monitor_client::{
+    Connected, ExitReport as MonitorExit, FailureKind, Monitor, MonitorConfig, MonitorError,
+    MonitorEvent, Spawner,
+};
 use crioxide_names::{ContainerId, PodId};
 use tokio::sync::mpsc;
 
 use super::inspect;
 use crate::OpenFilesLimit;
+
+/// How often a monitor that listens but does not answer is tried again, and how long after.
+const RECONNECTS: u32 = 3;
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// News from below.
 #[derive(Debug)]
@@ -22,7 +35,7 @@ pub(crate) enum BackendEvent {
 /// All monitors the daemon is connected to.
 pub(super) struct Monitors {
     spawner: Spawner,
-    connected: Arc<Mutex<HashMap<PodId, Monitor>>>,
+    connected: Arc<Mutex<Connections>>,
     unattended: Arc<Mutex<HashSet<ContainerId>>>,
     events: mpsc::UnboundedSender<BackendEvent>,
 }
@@ -37,13 +50,24 @@ impl Monitors {
         // Containers get the limit that we were started with, not the one we raised for ourselves.
         let limit = format!("{}:{}", text(open_files.soft), text(open_files.hard));
         let spawner = Spawner::start(program, &[OsStr::new("spawner"), OsStr::new(&limit)])?;
-        Ok(Self { spawner, connected: Arc::default(), unattended: Arc::default(), events })
+        Ok(Self {
+            spawner,
+            connected: Arc::default(),
+            unattended: Arc::default(),
+            events,
+        })
     }
 
     /// The monitor of a pod.
     pub(super) fn of(&self, pod: &PodId) -> PortResult<Monitor> {
-        let connected = self.connected.lock().expect("no holder of this lock panics");
-        Ok(connected.get(pod).cloned().ok_or_else(|| format!("the monitor of pod {pod} is gone"))?)
+        let connected = self
+            .connected
+            .lock()
+            .expect("no holder of this lock panics");
+        Ok(connected
+            .get(pod)
+            .cloned()
+            .ok_or_else(|| format!("the monitor of pod {pod} is gone"))?)
     }
 
     /// Starts a pod's monitor and returns its process id.
@@ -56,6 +80,9 @@ impl Monitors {
 
     /// Connects to a monitor that a former daemon started. `false` if nobody listens.
     pub(super) async fn adopt(&self, pod: &PodId, socket: &Path) -> PortResult<bool> {
+        if self.of(pod).is_ok() {
+            return Ok(true);
+        }
         match Monitor::connect(socket).await {
             Ok(connected) => {
                 self.listen(pod, connected);
@@ -67,56 +94,77 @@ impl Monitors {
     }
 
     fn listen(&self, pod: &PodId, connected: Connected) {
-        let Connected { monitor, containers, mut events } = connected;
-        self.connected.lock().expect("no holder of this lock panics").insert(pod.clone(), monitor);
-        let (events_out, map, pod) = (self.events.clone(), self.connected.clone(), pod.clone());
-        for container in containers {
-            report(&events_out, &container.id, container.exit);
-        }
+        let listener = Listener {
+            pod: pod.clone(),
+            map: self.connected.clone(),
+            events: self.events.clone(),
+        };
+        let mut news = listener.take(connected, |map, pod, monitor| {
+            map.insert(pod.clone(), monitor);
+        });
         tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                match event {
-                    MonitorEvent::Exited { id, exit } => report(&events_out, &id, Some(exit)),
-                    MonitorEvent::Oom { id } => tracing::info!("OOM in container {id}"),
-                    MonitorEvent::Gone => {
-                        let expected = map.lock().expect("no holder of this lock panics").remove(&pod).is_none();
-                        if !expected {
-                            tracing::warn!("Monitor for pod {pod} is stopped, although the pod is running");
-                            let _ = events_out.send(BackendEvent::MonitorLost(pod.clone()));
-                        }
-                    }
-                }
+            // The connection may end while the monitor lives: it drops a client that does not keep up.
+            while listener.follow(&mut news).await == Ended::Unexpected {
+                let Some(again) = listener.connect_again().await else {
+                    break;
+                };
+                news = again;
             }
         });
     }
 
     /// Ends a pod's monitor.
     pub(super) async fn stop(&self, pod: &PodId) -> PortResult<()> {
-        let monitor = self.connected.lock().expect("no holder of this lock panics").remove(pod);
-        let Some(monitor) = monitor else { return Ok(()) };
-        match monitor.shutdown().await {
+        let monitor = self
+            .connected
+            .lock()
+            .expect("no holder of this lock panics")
+            .remove(pod);
+        let Some(monitor) = monitor else {
+            return Ok(());
+        };
+        let ended = match monitor.shutdown().await {
+            // The connection is gone; the monitor need not be.
+            Err(MonitorError::Gone { .. }) => match Monitor::connect(monitor.socket()).await {
+                Ok(again) => again.monitor.shutdown().await,
+                Err(MonitorError::Connect { .. } | MonitorError::Gone { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+            result => result,
+        };
+        match ended {
             Ok(()) | Err(MonitorError::Gone { .. }) => Ok(()),
             Err(error) => {
-                self.connected.lock().expect("no holder of this lock panics").insert(pod.clone(), monitor);
+                self.connected
+                    .lock()
+                    .expect("no holder of this lock panics")
+                    .insert(pod.clone(), monitor);
                 Err(error.into())
             }
         }
     }
 
-    /// Lets a monitor forget an ended container.
-    pub(super) async fn forget(&self, pod: &PodId, id: &ContainerId) -> PortResult<()> {
-        let Ok(monitor) = self.of(pod) else { return Ok(()) };
+    /// Lets a monitor forget a container.
+    pub(super) async fn forget(&self, pod: &PodId, id: &ContainerId) -> PortResult<Forgotten> {
+        let Ok(monitor) = self.of(pod) else {
+            return Ok(Forgotten::Yes);
+        };
         match monitor.remove(id.as_str()).await {
-            Ok(()) | Err(MonitorError::Gone { .. }) => Ok(()),
-            Err(error) if error.failure().is_some_and(|failure| failure.kind == FailureKind::NotFound) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(MonitorError::Gone { .. }) => Ok(Forgotten::Yes),
+            Err(error) => match error.failure().map(|failure| failure.kind) {
+                Some(FailureKind::NotFound) => Ok(Forgotten::Yes),
+                Some(FailureKind::State) => Ok(Forgotten::StillLiving),
+                _ => Err(error.into()),
+            },
         }
     }
 
     /// What the pod's monitor says of a container.
     pub(super) async fn report(&self, pod: &PodId, id: &ContainerId) -> Option<MonitorReport> {
         let containers = self.of(pod).ok()?.list().await.ok()?;
-        let found = containers.into_iter().find(|container| container.id == id.as_str())?;
+        let found = containers
+            .into_iter()
+            .find(|container| container.id == id.as_str())?;
         Some(match found.exit {
             None => MonitorReport::Alive { monitored: true },
             Some(exit) => MonitorReport::Exited(exit_report(id.clone(), exit)),
@@ -125,19 +173,149 @@ impl Monitors {
 
     /// Watches a container whose monitor is gone; its exit code will not be known.
     pub(super) fn watch_unattended(&self, id: &ContainerId, init: &ProcessId) {
-        if !self.unattended.lock().expect("no holder of this lock panics").insert(id.clone()) {
+        if !self
+            .unattended
+            .lock()
+            .expect("no holder of this lock panics")
+            .insert(id.clone())
+        {
             return;
         }
         let (events, unattended) = (self.events.clone(), self.unattended.clone());
         let (id, init) = (id.clone(), init.clone());
         tokio::spawn(async move {
             if let Err(error) = inspect::ended(&init).await {
-                tracing::warn!("Failed to watch process {} of container {id}: {error}", init.pid);
+                tracing::warn!(
+                    "Failed to watch process {} of container {id}: {error}",
+                    init.pid
+                );
             }
-            unattended.lock().expect("no holder of this lock panics").remove(&id);
-            let exit = ExitReport { id, exit_code: None, oom_killed: false, finished_at: inspect::now() };
+            unattended
+                .lock()
+                .expect("no holder of this lock panics")
+                .remove(&id);
+            let exit = ExitReport {
+                id,
+                exit_code: None,
+                oom_killed: false,
+                finished_at: inspect::now(),
+            };
             let _ = events.send(BackendEvent::Exited(exit));
         });
+    }
+}
+
+/// Whether a monitor could forget a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// It does not know it, or no more.
+    Yes,
+    /// It is being made, or its end is not reported yet.
+    StillLiving,
+}
+
+type Connections = HashMap<PodId, Monitor>;
+
+/// How a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// The monitor was told to end.
+    Expected,
+    /// By itself.
+    Unexpected,
+}
+
+/// Hands on what one pod's monitor tells, over as many connections as it takes.
+struct Listener {
+    pod: PodId,
+    map: Arc<Mutex<Connections>>,
+    events: mpsc::UnboundedSender<BackendEvent>,
+}
+
+impl Listener {
+    /// Takes over a connection: `keep` puts it into the map, and exits it missed are told.
+    fn take(
+        &self,
+        connected: Connected,
+        keep: impl FnOnce(&mut Connections, &PodId, Monitor),
+    ) -> mpsc::Receiver<MonitorEvent> {
+        let Connected {
+            monitor,
+            containers,
+            events,
+        } = connected;
+        keep(
+            &mut self.map.lock().expect("no holder of this lock panics"),
+            &self.pod,
+            monitor,
+        );
+        for container in containers {
+            report(&self.events, &container.id, container.exit);
+        }
+        events
+    }
+
+    async fn follow(&self, news: &mut mpsc::Receiver<MonitorEvent>) -> Ended {
+        while let Some(event) = news.recv().await {
+            match event {
+                MonitorEvent::Exited { id, exit } => report(&self.events, &id, Some(exit)),
+                MonitorEvent::Oom { id } => tracing::info!("OOM in container {id}"),
+                MonitorEvent::Gone => break,
+            }
+        }
+        let map = self.map.lock().expect("no holder of this lock panics");
+        if map.contains_key(&self.pod) {
+            Ended::Unexpected
+        } else {
+            Ended::Expected
+        }
+    }
+
+    /// `None` when the monitor is dead, which it tells the engine, or was told to end meanwhile.
+    async fn connect_again(&self) -> Option<mpsc::Receiver<MonitorEvent>> {
+        let socket = self
+            .map
+            .lock()
+            .expect("no holder of this lock panics")
+            .get(&self.pod)?
+            .socket()
+            .to_owned();
+        for attempt in 1..=RECONNECTS {
+            match Monitor::connect(&socket).await {
+                Ok(connected) => {
+                    tracing::warn!("Connected again to the monitor of pod {}", self.pod);
+                    return Some(self.take(connected, |map, pod, monitor| {
+                        // A pod that was removed meanwhile stays out.
+                        map.entry(pod.clone()).and_modify(|known| *known = monitor);
+                    }));
+                }
+                // Nobody listens any more: a monitor does as long as it lives.
+                Err(MonitorError::Connect { .. }) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        "Attempt {attempt} to reach the monitor of pod {} again failed: {error}",
+                        self.pod
+                    );
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
+            }
+        }
+        let known = self
+            .map
+            .lock()
+            .expect("no holder of this lock panics")
+            .remove(&self.pod);
+        if known.is_some() {
+            tracing::warn!(
+                "Monitor for pod {} is stopped, although the pod is running",
+                self.pod
+            );
+            // The receiver lives as long as the daemon.
+            let _ = self
+                .events
+                .send(BackendEvent::MonitorLost(self.pod.clone()));
+        }
+        None
     }
 }
 
