@@ -14,7 +14,7 @@ use crioxide_cri_api::v1;
 
 use crate::client::{CriClient, image_spec};
 use crate::requirements;
-use crate::snapshot::{HostSnapshot, Scope};
+use crate::snapshot::{HostSnapshot, Scope, mounts_below};
 use crate::waiting::eventually;
 pub use place::Place;
 use process::Daemon;
@@ -290,7 +290,13 @@ impl TestNode {
                 .with_context(|| format!("RemoveImage of {}", image.id))?;
         }
         self.nothing_left(&self.before).await?;
-        self.stop().await
+        self.stop().await?;
+        let mounts = mounts_below(self.place.base());
+        ensure!(
+            mounts.is_empty(),
+            "mounts left by the daemon's end: {mounts:?}"
+        );
+        Ok(())
     }
 
     /// Waits until this node holds nothing that it did not hold in `before`. The kernel takes network namespaces and

@@ -45,26 +45,39 @@ pub struct PinnedNamespaces {
 /// Makes namespaces and pins them as `<dir>/<kind>ns/<name>`.
 ///
 /// # Errors
-/// When one cannot be made, pinned or set up; nothing is left then.
-pub fn create_pinned(dir: &Path, name: &str, request: &NamespaceRequest) -> Result<PinnedNamespaces, NamespaceError> {
-    let kinds = [(request.net, Kind::Net), (request.ipc, Kind::Ipc), (request.uts, Kind::Uts)];
-    let kinds: Vec<Kind> = kinds.into_iter().filter(|(wanted, _)| *wanted).map(|(_, kind)| kind).collect();
+/// When one cannot be made, pinned or set up; nothing of this call is left then. A pin of that name that was there
+/// before is such an error, and stays.
+pub fn create_pinned(
+    dir: &Path,
+    name: &str,
+    request: &NamespaceRequest,
+) -> Result<PinnedNamespaces, NamespaceError> {
+    let kinds = [
+        (request.net, Kind::Net),
+        (request.ipc, Kind::Ipc),
+        (request.uts, Kind::Uts),
+    ];
+    let kinds: Vec<Kind> = kinds
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(|(_, kind)| kind)
+        .collect();
     if kinds.is_empty() {
         return Ok(PinnedNamespaces::default());
     }
-    let made = thread::scope(|scope| {
+    thread::scope(|scope| {
         let worker = thread::Builder::new()
             .name("namespaces".to_owned())
             .stack_size(128 << 10)
             .spawn_scoped(scope, || make(dir, name, &kinds, request))
-            .map_err(|source| NamespaceError::Make { action: "start a thread for new namespaces", source })?;
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    if made.is_err() {
-        // The error that matters is the first one.
-        let _ = pin::remove_pinned(dir, name);
-    }
-    made
+            .map_err(|source| NamespaceError::Make {
+                action: "start a thread for new namespaces",
+                source,
+            })?;
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Runs in the thread that becomes part of the new namespaces and ends with the call.
@@ -82,26 +95,53 @@ fn make(
             _ => UnshareFlags::NEWUTS,
         };
     }
-    crioxide_sys::namespaces::unshare(flags)
-        .map_err(|source| NamespaceError::Make { action: "make new namespaces", source })?;
+    crioxide_sys::namespaces::unshare(flags).map_err(|source| NamespaceError::Make {
+        action: "make new namespaces",
+        source,
+    })?;
     if let Some(hostname) = request.hostname.as_deref().filter(|_| request.uts) {
-        rustix::system::sethostname(hostname.as_bytes()).map_err(|error| NamespaceError::Hostname {
-            hostname: hostname.to_owned(),
-            source: io::Error::from(error),
+        rustix::system::sethostname(hostname.as_bytes()).map_err(|error| {
+            NamespaceError::Hostname {
+                hostname: hostname.to_owned(),
+                source: io::Error::from(error),
+            }
         })?;
     }
     for (key, value) in &request.sysctls {
         sysctl::set(key, value)?;
     }
-    let mut pinned = PinnedNamespaces::default();
+    let mut pins = NewPins::default();
     for kind in kinds {
         let path = pin::prepare(dir, *kind, name)?;
         pin::mount_on(&Path::new("/proc/thread-self/ns").join(kind.file()), &path)?;
-        match kind {
-            Kind::Net => pinned.net = Some(path),
-            Kind::Ipc => pinned.ipc = Some(path),
-            _ => pinned.uts = Some(path),
+        pins.0.push((*kind, path));
+    }
+    Ok(pins.keep())
+}
+
+/// Pins made by one call, which go again unless all of them could be made.
+#[derive(Default)]
+struct NewPins(Vec<(Kind, PathBuf)>);
+
+impl NewPins {
+    fn keep(mut self) -> PinnedNamespaces {
+        let mut pinned = PinnedNamespaces::default();
+        for (kind, path) in self.0.drain(..) {
+            match kind {
+                Kind::Net => pinned.net = Some(path),
+                Kind::Ipc => pinned.ipc = Some(path),
+                _ => pinned.uts = Some(path),
+            }
+        }
+        pinned
+    }
+}
+
+impl Drop for NewPins {
+    fn drop(&mut self) {
+        for (_, path) in &self.0 {
+            // The error that matters is the one that ended the call.
+            let _ = pin::remove_pin(path);
         }
     }
-    Ok(pinned)
 }

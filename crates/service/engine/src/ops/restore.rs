@@ -74,7 +74,7 @@ impl Engine {
                 orphan.id,
                 orphan.metadata.pod_id
             );
-            self.discard(&orphan).await;
+            self.discard(&orphan, None).await;
             found.removed += 1;
         }
         let known: Vec<String> = self
@@ -108,8 +108,15 @@ impl Engine {
         let count = records.len();
         let (pods, containers): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.metadata.pod);
+        let handlers: HashMap<_, _> = pods
+            .iter()
+            .map(|pod| (pod.id.as_str(), recorded_handler(pod)))
+            .collect();
         for container in &containers {
-            self.discard(container).await;
+            let handler = handlers
+                .get(container.metadata.pod_id.as_str())
+                .and_then(Option::as_deref);
+            self.discard(container, handler).await;
         }
         for pod in &pods {
             self.discard_pod(pod).await;
@@ -123,8 +130,17 @@ impl Engine {
             Ok(pod) => Arc::new(pod),
             Err(reason) => {
                 tracing::warn!("Removing pod {}: {reason}", record.id);
+                let handler = recorded_handler(&record);
+                if let Ok(id) = PodId::parse(record.id.as_str()) {
+                    let _ = self
+                        .inner
+                        .ports
+                        .backend
+                        .adopt_monitor(&id, &record.dirs)
+                        .await;
+                }
                 for container in &containers {
-                    self.discard(container).await;
+                    self.discard(container, handler.as_deref()).await;
                 }
                 self.discard_pod(&record).await;
                 found.removed = 1 + containers.len();
@@ -149,7 +165,7 @@ impl Engine {
                 }
                 Err(reason) => {
                     tracing::warn!("Removing container {}: {reason}", record.id);
-                    self.discard(record).await;
+                    self.discard(record, Some(&pod.info.runtime_handler)).await;
                     found.removed += 1;
                 }
             }
@@ -288,10 +304,11 @@ impl Engine {
         Ok(container)
     }
 
-    /// Gives back what a container that cannot be restored may hold.
-    async fn discard(&self, record: &StoredRecord) {
+    /// Gives back what a container that cannot be restored may hold. Its pod's monitor must have been adopted: a
+    /// creation that was cut off may still go on there, and the delete waits for it.
+    async fn discard(&self, record: &StoredRecord, handler: Option<&str>) {
         let ports = &self.inner.ports;
-        let handler = &self.inner.settings.default_handler;
+        let handler = self.known_handler(handler);
         if let Ok(pod) = PodId::parse(&record.metadata.pod_id) {
             warn(
                 &record.id,
@@ -303,6 +320,13 @@ impl Engine {
         }
         warn(&record.id, ports.records.unmount(&record.id).await);
         warn(&record.id, ports.records.remove(&record.id).await);
+    }
+
+    fn known_handler<'a>(&'a self, recorded: Option<&'a str>) -> &'a str {
+        let settings = &self.inner.settings;
+        recorded
+            .filter(|name| settings.handlers.contains_key(*name))
+            .unwrap_or(&settings.default_handler)
     }
 
     /// Gives back what a pod that cannot be restored may hold. Everything is named after its id.
@@ -321,8 +345,18 @@ impl Engine {
             annotations: Vec::new(),
             cgroup_parent: String::new(),
         };
-        warn(&record.id, ports.network.remove(&network).await);
         let _ = ports.backend.adopt_monitor(&id, &record.dirs).await;
+        if record.config.is_some() {
+            // Only then its infra container may have been made.
+            let recorded = recorded_handler(record);
+            let handler = self.known_handler(recorded.as_deref());
+            let deleted = ports
+                .backend
+                .delete(&id, handler, &record.id, &record.dirs)
+                .await;
+            warn(&record.id, deleted);
+        }
+        warn(&record.id, ports.network.remove(&network).await);
         warn(&record.id, ports.backend.stop_monitor(&id).await);
         warn(
             &record.id,
@@ -357,6 +391,21 @@ fn parse_spec(record: &StoredRecord) -> Result<(oci_spec::runtime::Spec, String)
     let spec = serde_json::from_slice(bytes)
         .map_err(|error| format!("its config.json is broken: {error}"))?;
     Ok((spec, String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// The runtime handler of a pod's record, as far as the creation came to that.
+fn recorded_handler(record: &StoredRecord) -> Option<String> {
+    let (spec, _) = parse_spec(record).ok()?;
+    let annotations = spec
+        .annotations()
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let handler = SandboxAnnotations::from_map(&annotations)
+        .ok()?
+        .runtime_handler;
+    Some(handler).filter(|name| !name.is_empty())
 }
 
 /// The pins that the record's spec names.
