@@ -60,6 +60,7 @@ fn dispatch(name: &str, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Some(("check", command)) => check::run(matches, command),
         Some(("config", command)) => config::run(matches, command),
         Some(("complete", command)) => completion::run(name, command),
+        Some(("demo", command)) => crate::demo::run(command),
         Some(("help", _)) => output::print(&command::command(name).render_help().to_string()),
         Some(("image", command)) => image::run(matches, command),
         Some(("man", command)) => manual::run_man(name, command),

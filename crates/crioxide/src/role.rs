@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crioxide_demo_image::Part;
+
 /// A part with a `main` of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -15,6 +17,8 @@ pub(crate) enum Role {
     },
     /// The built-in OCI runtime by its command line. The arguments begin with the runtime's name.
     OciRuntime { arguments: Vec<OsString> },
+    /// What runs in the demo's container.
+    DemoImage { part: Part },
     /// A CNI plugin of this type, as other CNI users call it.
     CniPlugin { plugin: String },
 }
@@ -46,6 +50,9 @@ impl Role {
             (Some("cni"), Some(plugin)) => Role::CniPlugin {
                 plugin: plugin.to_owned(),
             },
+            (Some(crioxide_demo_image::ROLE), Some(word)) => {
+                Part::parse(word).map_or(Role::CommandLine, |part| Role::DemoImage { part })
+            }
             _ => Role::CommandLine,
         }
     }
@@ -91,5 +98,8 @@ mod tests {
             }
         );
         assert_eq!(role(&["crio", "cni"]), Role::CommandLine);
+        let demo = role(&Part::Inside.command());
+        assert_eq!(demo, Role::DemoImage { part: Part::Inside });
+        assert_eq!(role(&["crio", "demo-image", "x"]), Role::CommandLine);
     }
 }

@@ -112,6 +112,7 @@ fn subcommands() -> Vec<Command> {
             .visible_alias("completion")
             .about("Print a shell completion script")
             .arg(Arg::new("shell").value_parser(["bash", "fish", "zsh"]).default_value("bash")),
+        crate::demo::command(),
         super::image::command(),
         Command::new("man")
             .about("Print a manual page in roff")
