@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::image::{Blob, Image};
 
+/// The first byte of a connection that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// What happens instead of the right answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -131,6 +134,10 @@ async fn serve(mut stream: TcpStream, content: &Mutex<Content>) -> Result<()> {
     loop {
         let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") else {
             if stream.read_buf(&mut received).await? == 0 {
+                return Ok(());
+            }
+            // Clients try TLS first. Like a server of plain HTTP, end what cannot become a request.
+            if received.first() == Some(&TLS_HANDSHAKE) {
                 return Ok(());
             }
             continue;
