@@ -6,13 +6,16 @@ use std::process::Command;
 use super::Scope;
 use crate::node::Place;
 
-/// Mount points in this mount namespace, oldest first. Pinned namespaces are among them.
+/// Mount points in this mount namespace, oldest first. Pinned namespaces are among them. The storage driver's own mount
+/// comes with the first container and stays until the daemon's end.
 pub(super) fn mounts(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     let base = scope.place().base().to_owned();
+    let driver_home = scope.place().root().join("overlay");
     let everywhere = matches!(scope, Scope::WholeHost(_));
     mount_points()
         .into_iter()
         .filter(move |path| everywhere || path.starts_with(&base))
+        .filter(move |path| *path != driver_home)
         .map(|path| path.display().to_string())
 }
 
