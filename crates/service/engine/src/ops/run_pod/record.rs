@@ -1,0 +1,204 @@
+//! The records of a pod: its annotations, config.json, store metadata and the infra container's state.json.
+
+use std::path::Path;
+
+use crioxide_cri_api::v1;
+use crioxide_names::ContainerId;
+use crioxide_node_records::{
+    ContainerState, SandboxAnnotations, StorageMetadata,
+    container_state::{ContainerStatus, MonitorProcess, OCI_STATE_VERSION},
+    go_time, record_names,
+};
+use crioxide_runtime_spec::{
+    SandboxSpecRequest, labels,
+    mounts::fixed::PodFiles,
+    namespaces::{NamespaceSource, NamespaceSources},
+    port_mappings, sandbox_spec,
+};
+
+use super::{Made, Plan, identity};
+use crate::{
+    Engine, EngineError,
+    error::Context as _,
+    ops::exits::now_nanoseconds,
+    ports::{
+        ConfinementRequest, ContainerProcess, NamespacePaths, NetworkResult, NewRecord, RecordDirs,
+        SandboxPaths,
+    },
+};
+
+impl Engine {
+    /// As much of the record as networks are told, before there is an address.
+    pub(super) fn network_annotations(&self, plan: &Plan) -> SandboxAnnotations {
+        let nothing = Made {
+            namespaces: NamespacePaths::default(),
+            network: NetworkResult::default(),
+            paths: SandboxPaths::default(),
+        };
+        self.annotations(plan, &nothing, 0)
+    }
+
+    pub(super) fn annotations(&self, plan: &Plan, made: &Made, created: i64) -> SandboxAnnotations {
+        let settings = &self.inner.settings;
+        let mut annotations: std::collections::BTreeMap<_, _> =
+            plan.config.annotations.clone().into_iter().collect();
+        for (key, value) in &settings.handlers[&plan.handler].default_annotations {
+            annotations
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+        let linux = plan.config.linux.clone().unwrap_or_default();
+        SandboxAnnotations {
+            id: plan.id.to_string(),
+            name: plan.name.clone(),
+            infra_container_name: record_names::infra_container_name(identity(&plan.metadata)),
+            namespace: plan.metadata.namespace.clone(),
+            kube_name: plan.metadata.name.clone(),
+            hostname: plan.hostname.clone(),
+            hostname_path: made.paths.hostname.to_string_lossy().into_owned(),
+            resolv_path: made.paths.resolv_conf.to_string_lossy().into_owned(),
+            shm_path: made.paths.shm.to_string_lossy().into_owned(),
+            mount_point: String::new(),
+            log_path: format!("{}/{}.log", plan.log_dir.trim_end_matches('/'), plan.id),
+            cgroup_parent: plan.cgroup_parent.clone(),
+            privileged: plan.privileged,
+            host_network: plan.options.network() == v1::NamespaceMode::Node,
+            runtime_handler: plan.handler.clone(),
+            namespace_options: (&plan.options).into(),
+            port_mappings: port_mappings::host_ports(&plan.config.port_mappings)
+                .unwrap_or_default(),
+            cni_result: made.network.result.clone(),
+            ips: made.network.ips.iter().map(ToString::to_string).collect(),
+            created: go_time::from_unix_nanoseconds(created),
+            metadata: (&plan.metadata).into(),
+            labels: labels::sandbox_labels(&plan.config.labels, &plan.metadata),
+            annotations,
+            seccomp_profile: String::new(),
+            image: settings.pause_image.clone(),
+            image_name: settings.pause_image.clone(),
+            overhead: linux.overhead.as_ref().map(Into::into),
+            resources: linux.resources.as_ref().map(Into::into),
+            spoofed: !plan.pause,
+            stop_signal: None,
+        }
+    }
+
+    pub(super) async fn pod_spec(
+        &self,
+        plan: &Plan,
+        made: &Made,
+        info: &SandboxAnnotations,
+        pause_root: Option<&Path>,
+    ) -> Result<oci_spec::runtime::Spec, EngineError> {
+        let settings = &self.inner.settings;
+        let security = plan
+            .config
+            .linux
+            .clone()
+            .unwrap_or_default()
+            .security_context
+            .unwrap_or_default();
+        let request = ConfinementRequest {
+            handler: plan.handler.clone(),
+            privileged: plan.privileged,
+            seccomp: security.seccomp,
+            apparmor: security.apparmor,
+            capabilities: Vec::new(),
+        };
+        let confinement = self.inner.ports.host.confinement(request).await;
+        let confinement =
+            confinement.doing(|| format!("security profiles of pod {}", plan.name))?;
+        let files = PodFiles {
+            shm: Some(made.paths.shm.clone()),
+            resolv_conf: Some(made.paths.resolv_conf.clone()),
+            hostname: Some(made.paths.hostname.clone()),
+            ..PodFiles::default()
+        };
+        sandbox_spec(&SandboxSpecRequest {
+            id: plan.id.as_str(),
+            config: &plan.config,
+            command: &["/pause".to_owned()],
+            rootfs: pause_root.unwrap_or(Path::new("")),
+            hostname: &plan.hostname,
+            cgroup_parent: &plan.cgroup_parent,
+            namespaces: &namespace_sources(&made.namespaces, &plan.options),
+            files: &files,
+            sysctls: &plan.sysctls,
+            cpuset: &settings.infra_cpuset,
+            confinement: &confinement,
+            annotations: info.to_map(),
+            host: &settings.host,
+            defaults: &settings.defaults,
+        })
+        .map_err(|error| EngineError::failed(format!("pod {}", plan.name), &error))
+    }
+}
+
+/// The namespaces of the pod's own container; a PID namespace of its own is not joined but made.
+fn namespace_sources(paths: &NamespacePaths, options: &v1::NamespaceOption) -> NamespaceSources {
+    let source = |path: &Option<std::path::PathBuf>| match path {
+        Some(path) => NamespaceSource::Path(path.clone()),
+        None => NamespaceSource::Host,
+    };
+    NamespaceSources {
+        pid: match (&paths.pid, options.pid()) {
+            (Some(path), _) => NamespaceSource::Path(path.clone()),
+            (None, v1::NamespaceMode::Node) => NamespaceSource::Host,
+            (None, _) => NamespaceSource::Private,
+        },
+        network: source(&paths.net),
+        ipc: source(&paths.ipc),
+        uts: source(&paths.uts),
+        ..NamespaceSources::default()
+    }
+}
+
+pub(super) fn new_record(plan: &Plan, pause_image: &str, created: i64) -> NewRecord {
+    let infra = record_names::infra_container_name(identity(&plan.metadata));
+    NewRecord {
+        id: ContainerId::from(&plan.id),
+        names: vec![infra.clone(), plan.name.clone()],
+        image: None,
+        metadata: StorageMetadata {
+            pod_name: plan.name.clone(),
+            pod_id: plan.id.to_string(),
+            image_name: pause_image.to_owned(),
+            image_id: String::new(),
+            container_name: infra,
+            metadata_name: plan.metadata.name.clone(),
+            uid: plan.metadata.uid.clone(),
+            namespace: plan.metadata.namespace.clone(),
+            mount_label: String::new(),
+            created_at: created / 1_000_000_000,
+            attempt: plan.metadata.attempt,
+            pod: true,
+            privileged: plan.privileged,
+        },
+    }
+}
+
+pub(super) fn pause_state(
+    plan: &Plan,
+    dirs: &RecordDirs,
+    process: &ContainerProcess,
+    info: &SandboxAnnotations,
+    created: i64,
+) -> ContainerState {
+    ContainerState {
+        oci_version: OCI_STATE_VERSION.to_owned(),
+        id: plan.id.to_string(),
+        status: ContainerStatus::Running,
+        pid: process.init.pid,
+        bundle: dirs.run.to_string_lossy().into_owned(),
+        annotations: info.to_map(),
+        created: go_time::from_unix_nanoseconds(created),
+        started: go_time::from_unix_nanoseconds(now_nanoseconds()),
+        init_pid: process.init.pid,
+        init_start_time: process.init.start_time.clone(),
+        container_monitor_process: Some(MonitorProcess {
+            pid: process.monitor.pid,
+            start_time: process.monitor.start_time.clone(),
+        }),
+        ..ContainerState::default()
+    }
+}
