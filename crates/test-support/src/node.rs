@@ -19,6 +19,28 @@ use crate::waiting::eventually;
 pub use place::Place;
 use process::Daemon;
 
+/// What the kubelet hides of /proc and /sys where a pod does not ask for an unmasked /proc.
+const MASKED: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
 /// How a node differs from the usual one.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
@@ -194,6 +216,8 @@ impl TestNode {
                 }),
                 security_context: Some(v1::LinuxContainerSecurityContext {
                     namespace_options: Some(pod_namespaces(v1::NamespaceMode::Container)),
+                    masked_paths: MASKED.map(str::to_owned).into(),
+                    readonly_paths: READ_ONLY.map(str::to_owned).into(),
                     ..Default::default()
                 }),
             }),
@@ -262,6 +286,13 @@ impl TestNode {
     /// # Errors
     /// With the daemon's status.
     pub async fn remove_pods(&self) -> Result<()> {
+        // Programs of the tests do not heed SIGTERM: a pod's stop would wait out its grace period.
+        for container in self.client.list_containers().await? {
+            self.client
+                .stop(&container.id, 0)
+                .await
+                .context("StopContainer")?;
+        }
         for pod in self.client.list_pods().await? {
             self.client
                 .stop_pod(&pod.id)
