@@ -18,10 +18,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crioxide_demo_image::Part;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use client::Client;
 use daemon::Daemon;
@@ -76,61 +76,65 @@ pub(crate) fn run(options: &ArgMatches) -> anyhow::Result<()> {
 }
 
 async fn show(keep: bool) -> anyhow::Result<()> {
+    // From here on a signal is only noted, so that nothing is left halfway.
+    let mut interrupts = Interrupts::listen()?;
     let mut report = Report::on_stdout();
     report.title("crioxide demo: a pod from nothing to nothing");
-    let place = report
-        .step("look at this machine", async { Place::claim() })
-        .await?;
-    let mut daemon = None;
-    let shown = tokio::select! {
-        shown = scenario::play(&mut report, &place, &mut daemon) => shown.map(|()| Ended::Shown),
-        name = interrupted() => name.map(Ended::Interrupted),
-    };
-    let outcome = match shown {
-        Ok(Ended::Shown) if keep => wait_until_told(&report, &place, daemon.as_mut()).await,
-        Ok(Ended::Shown) => Ok(()),
-        Ok(Ended::Interrupted(name)) => Err(anyhow::anyhow!("interrupted by {name}")),
+    let claimed = report.step("look at this machine", async { Place::claim() });
+    let place = match claimed.await {
+        Ok(place) => place,
         Err(error) => {
-            report.failure(&error, &place.log_tail(LOG_TAIL));
-            Err(error)
+            report.failure(&error, &[]);
+            bail!("the demo cannot run here");
         }
     };
+    let mut daemon = None;
+    let shown = tokio::select! {
+        shown = scenario::play(&mut report, &place, &mut daemon) => shown,
+        name = interrupts.next() => Err(anyhow::anyhow!("interrupted by {name}")),
+    };
+    let kept = match (shown, &mut daemon) {
+        (Ok(()), Some(daemon)) if keep => {
+            report.kept(&place);
+            tokio::select! {
+                _ = interrupts.next() => Ok(()),
+                end = daemon.ended() => Err(end),
+            }
+        }
+        (shown, _) => shown,
+    };
+    if let Err(error) = &kept {
+        report.failure(error, &place.log_tail(LOG_TAIL));
+    }
     report.heading("Take everything away");
     let removed = teardown::take_away(&mut report, &place, daemon).await;
-    outcome.and(removed)
+    kept.and(removed).context("the demo failed")
 }
 
-/// How the main part came to its end.
-enum Ended {
-    Shown,
-    Interrupted(&'static str),
+/// The signals that ask for an early end.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
 }
 
-/// Until somebody wants the end of what was kept.
-async fn wait_until_told(
-    report: &Report,
-    place: &Place,
-    daemon: Option<&mut Daemon>,
-) -> anyhow::Result<()> {
-    report.kept(place);
-    let Some(daemon) = daemon else { return Ok(()) };
-    tokio::select! {
-        name = interrupted() => name.map(drop),
-        end = daemon.ended() => Err(end),
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hang_up: on(SignalKind::hangup())?,
+        })
     }
-}
 
-/// The signal that asks for an early end.
-async fn interrupted() -> anyhow::Result<&'static str> {
-    let on = |kind| signal(kind).context("listen for signals");
-    let mut interrupt = on(SignalKind::interrupt())?;
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut hang_up = on(SignalKind::hangup())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        _ = hang_up.recv() => "SIGHUP",
-    })
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
 }
 
 /// Ends a demo that runs elsewhere, or removes what one left that was killed.

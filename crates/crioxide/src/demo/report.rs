@@ -123,8 +123,10 @@ impl Report {
 
     /// What went wrong, with the daemon's last words.
     pub(super) fn failure(&self, error: &anyhow::Error, log: &[String]) {
-        self.heading(&self.painted(RED, "It does not work here"));
-        self.put(&format!("  {error:#}\n"));
+        self.put(&format!(
+            "\n{}\n  {error:#}\n",
+            self.painted(RED, "It did not work")
+        ));
         if !log.is_empty() {
             self.block("The end of the daemon's log", log);
         }
@@ -134,20 +136,20 @@ impl Report {
     pub(super) fn kept(&self, place: &Place) {
         let program = std::env::current_exe()
             .map_or_else(|_| "crioxide".to_owned(), |path| path.display().to_string());
-        let crictl = format!(
-            "crictl -r unix://{0} -i unix://{0}",
-            place.socket().display()
-        );
+        let socket = format!("unix://{}", place.socket().display());
         self.block(
-            "It stays up. Try in another terminal",
+            "It stays up. Try in another terminal, as root",
             [
-                format!("{crictl} pods"),
-                format!("{crictl} ps"),
-                format!("{crictl} images"),
-                format!("{crictl} stats"),
-                format!("{crictl} logs $({crictl} ps -q)"),
+                format!("crictl -r {socket} -i {socket} pods"),
                 format!(
-                    "{crictl} exec -s $({crictl} ps -q) {}",
+                    "export CONTAINER_RUNTIME_ENDPOINT={socket} IMAGE_SERVICE_ENDPOINT={socket}"
+                ),
+                "crictl ps".to_owned(),
+                "crictl images".to_owned(),
+                "crictl stats".to_owned(),
+                "crictl logs $(crictl ps -q)".to_owned(),
+                format!(
+                    "crictl exec -s $(crictl ps -q) {}",
                     crioxide_demo_image::Part::Inside.command().join(" ")
                 ),
                 format!("tail -f {}", place.log().display()),

@@ -1,5 +1,6 @@
 //! What is shown, in order: image, daemon, pod, container, and what a user would want to see of them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use crioxide_demo_image::{PORT, Part, REFERENCE};
 use super::{Client, Daemon, Place, Report, image, network, web};
 
 const POD: &str = "web";
+const NAMESPACE: &str = "demo";
 const CONTAINER: &str = "server";
 const LOG: &str = "server.log";
 /// Largest log that is shown, bytes.
@@ -120,12 +122,12 @@ fn pod_config(place: &Place) -> v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: POD.to_owned(),
             uid: format!("demo-{stamp}"),
-            namespace: "demo".to_owned(),
+            namespace: NAMESPACE.to_owned(),
             attempt: 0,
         }),
         hostname: POD.to_owned(),
         log_directory: place.pod_logs().display().to_string(),
-        labels: [("app".to_owned(), POD.to_owned())].into(),
+        labels: labels(&[("app", POD)]),
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: place.cgroup_parent(),
             security_context: Some(v1::LinuxSandboxSecurityContext {
@@ -150,6 +152,7 @@ fn container_config() -> v1::ContainerConfig {
             ..Default::default()
         }),
         log_path: LOG.to_owned(),
+        labels: labels(&[("io.kubernetes.container.name", CONTAINER)]),
         linux: Some(v1::LinuxContainerConfig {
             resources: Some(v1::LinuxContainerResources {
                 memory_limit_in_bytes: MEMORY_LIMIT,
@@ -164,6 +167,17 @@ fn container_config() -> v1::ContainerConfig {
         }),
         ..Default::default()
     }
+}
+
+/// `own`, and the kubelet's, which clients name pods by.
+fn labels(own: &[(&str, &str)]) -> HashMap<String, String> {
+    let kubelet = [
+        ("io.kubernetes.pod.name", POD),
+        ("io.kubernetes.pod.namespace", NAMESPACE),
+    ];
+    let all = own.iter().chain(&kubelet);
+    all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// Network and IPC are the pod's, process ids the container's.
