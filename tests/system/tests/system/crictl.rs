@@ -59,7 +59,8 @@ async fn a_pod_from_pull_to_removal() -> Result<()> {
         Ok(())
     })
     .await?;
-    ensure!(crictl(node, &["exec", "--sync", &container, "echo", "hello"]).await? == "hello\n");
+    // It ends the command's output and its (empty) error output with a line feed of its own.
+    ensure!(crictl(node, &["exec", "--sync", &container, "echo", "hello"]).await? == "hello\n\n\n");
     let inspected: serde_json::Value =
         serde_json::from_str(&crictl(node, &["inspect", &container]).await?)?;
     ensure!(

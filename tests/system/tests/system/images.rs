@@ -66,17 +66,19 @@ async fn a_list_gives_the_image_of_this_machine() -> Result<()> {
         let list = index(format, &images)?;
         let tag = format!("{format:?}").to_lowercase();
         scene.registry.add_manifest("test/list", &tag, &list);
-        for name in [
-            format!("{}/test/list:{tag}", scene.registry.host()),
-            format!("{}/test/list@{}", scene.registry.host(), list.digest),
+        for (pod, name) in [
+            ("by-tag", format!("test/list:{tag}")),
+            ("by-digest", format!("test/list@{}", list.digest)),
         ] {
+            let name = format!("{}/{name}", scene.registry.host());
+            let pod = format!("{pod}-{tag}");
             scene
                 .node
                 .client
                 .pull(&name)
                 .await
                 .with_context(|| format!("PullImage of {name}"))?;
-            ensure!(output(&scene, &name, &tag, &["cat", "/kind"]).await? == architecture());
+            ensure!(output(&scene, &name, &pod, &["cat", "/kind"]).await? == architecture());
         }
     }
     scene.node.finish().await
@@ -130,7 +132,11 @@ async fn users_of_the_image_are_looked_up() -> Result<()> {
     let scene = Scene::start().await?;
     for (user, expected) in [
         ("web", "uid=33(web) gid=33(web) groups=33(web),50000(extra)"),
-        ("1002:1003", "uid=1002 gid=1003 groups=1003"),
+        // Ids that the image does not know are entered in its account files.
+        (
+            "1002:1003",
+            "uid=1002(default) gid=1003(1003) groups=1003(1003)",
+        ),
         ("33", "uid=33(web) gid=33(web) groups=33(web),50000(extra)"),
     ] {
         let image = ImageBuilder::busybox(Format::Oci)?
