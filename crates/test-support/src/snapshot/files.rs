@@ -50,14 +50,20 @@ pub(super) fn records(scope: &Scope<'_>) -> impl Iterator<Item = String> {
         })
 }
 
-/// Locks and counters outlive what they guard; their presence says nothing.
+/// Locks and counters outlive what they guard; their presence says nothing. containers/storage remembers what it found
+/// out about the kernel in the names of files like `overlay/metacopy()-false`.
 fn stays(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let of_driver = path
+        .parent()
+        .is_some_and(|parent| parent.ends_with("run/overlay"));
+    let remembered = of_driver && (name.ends_with("-true") || name.ends_with("-false"));
     name.ends_with(".lock")
         || name == "lock"
         || name.ends_with(".json")
         || name.starts_with("last_reserved_ip")
         || name == "version"
+        || remembered
         || path.is_dir() && !is_id(path)
 }
 

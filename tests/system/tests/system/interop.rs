@@ -22,6 +22,9 @@ async fn podman_lists_and_runs_what_we_pulled() -> Result<()> {
             "--rm",
             "--network=none",
             "--cgroups=disabled",
+            // Its own defaults are beyond what a machine without CAP_SYS_RESOURCE may set.
+            "--ulimit=nofile=1024:1024",
+            "--ulimit=nproc=1024:1024",
             "--pull=never",
             &scene.image,
             "echo",
