@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// One page: the classic call cannot take longer option strings.
 const MAX_DATA: usize = 4096;
@@ -65,6 +66,9 @@ impl OverlayMount {
     }
 
     fn by_descriptor(&self) -> Result<(), Attempt> {
+        if !overlay_parses_parameters() {
+            return Err(Attempt::Unsupported);
+        }
         let context = match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
             Ok(context) => context,
             Err(Errno::NOSYS | Errno::PERM) => return Err(Attempt::Unsupported),
@@ -74,7 +78,7 @@ impl OverlayMount {
         fsconfig_set_string(&context, "source", "overlay").map_err(failed)?;
         for lower in &self.lowers {
             match fsconfig_set_string(&context, "lowerdir+", self.home.join(lower)) {
-                // Before Linux 6.5 there is no such parameter, and no parameter is longer than 255 bytes.
+                // Before Linux 6.8 there is no such parameter, and no parameter is longer than 255 bytes.
                 Err(Errno::INVAL) => return Err(Attempt::Unsupported),
                 other => other.map_err(failed)?,
             }
@@ -175,6 +179,16 @@ impl OverlayMount {
         }
         data
     }
+}
+
+/// Whether this kernel's overlayfs looks at each parameter as it is set. Before Linux 6.5 the kernel collects them for it
+/// unseen, also the ones it does not know, and all that comes of a wrong one is "invalid argument" at the end.
+fn overlay_parses_parameters() -> bool {
+    static PARSES: OnceLock<bool> = OnceLock::new();
+    *PARSES.get_or_init(|| {
+        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .is_ok_and(|context| fsconfig_set_string(&context, "no-such-parameter", "").is_err())
+    })
 }
 
 enum Attempt {
