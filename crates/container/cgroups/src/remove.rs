@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::processes::children;
-use crate::{Cgroup, SystemdError, systemd};
+use crate::{Cgroup, SystemdError, files, systemd};
 
 /// Steps of the teardown that failed; the others were done.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +34,13 @@ fn describe(directories: &[(PathBuf, io::Error)], unit: &Option<Box<SystemdError
 const PAUSES_MS: [u64; 12] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 200, 250, 300];
 
 impl Cgroup {
-    /// Kills what is in it and removes it with everything below. A cgroup that is not there is no error.
+    /// Kills what is in it and removes it with everything below. A cgroup that is not there is no error. The calling
+    /// process survives: if it is inside, because it made a systemd scope around itself, it moves to the root first.
     ///
     /// # Errors
     /// All steps run; what failed is listed.
     pub fn remove(&self) -> Result<(), RemoveCgroupError> {
+        self.leave();
         let mut failed = Vec::new();
         for pause in PAUSES_MS {
             if pause > 0 {
@@ -73,6 +75,19 @@ impl Cgroup {
             directories,
             unit,
         })
+    }
+}
+
+impl Cgroup {
+    /// Takes the calling process to the root wherever it is inside. If that fails, so does the removal, visibly.
+    fn leave(&self) {
+        let own = std::process::id().to_string();
+        for root in self.layout.roots() {
+            let members = files::read(&root.join(&self.directory).join("cgroup.procs"));
+            if members.is_ok_and(|members| members.lines().any(|pid| pid == own)) {
+                let _ = files::write(&root.join("cgroup.procs"), "0");
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
+use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, CreateCgroupError, Driver};
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
@@ -103,4 +103,32 @@ fn a_slice_outlives_its_scopes() {
     pod.remove().unwrap();
     assert!(!pod.exists());
     assert_ne!(unit_state(&slice), "active");
+}
+
+/// Run by [`a_process_survives_that_its_own_scope_cannot_be_made`] in a process of its own.
+#[test]
+#[ignore = "moves the process that it runs in"]
+fn make_a_scope_around_this_process_with_a_limit_that_fails() {
+    let Some(layout) = layout() else { return };
+    let name = format!("own{}", std::process::id());
+    let path = format!("system.slice:crioxide-test:{name}");
+    let path = CgroupPath::parse(&path, Driver::Systemd).unwrap();
+    let limits = resources(r#"{"memory":{"limit":1073741824,"swap":104857600}}"#);
+    let error = Cgroup::create(layout, path.clone(), Some(&limits), None).unwrap_err();
+    assert!(matches!(error, CreateCgroupError::Limits { .. }), "{error}");
+    assert!(!Cgroup::at(layout, path).exists());
+    assert_ne!(unit_state(&format!("crioxide-test-{name}.scope")), "active");
+}
+
+#[test]
+fn a_process_survives_that_its_own_scope_cannot_be_made() {
+    if layout().is_none() {
+        return;
+    }
+    let test = "make_a_scope_around_this_process_with_a_limit_that_fails";
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored"])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
