@@ -179,6 +179,8 @@ fn set(mount: &OwnedFd, attributes: MountAttrFlags, path: &Path) -> Result<(), S
 
 fn new_unified(attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // As other runtimes name it; without a source the mount table says `none`.
+    fsconfig_set_string(&context, "source", "cgroup")?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
