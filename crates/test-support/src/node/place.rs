@@ -87,6 +87,12 @@ impl Place {
         self.base().join("log")
     }
 
+    /// Where the daemon keeps the results of CNI plugins: apart from other nodes, whose leftovers it would clean up.
+    #[must_use]
+    pub fn cni_cache(&self) -> PathBuf {
+        self.base().join("cni-cache")
+    }
+
     /// The daemon's own log.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -35,6 +35,7 @@ impl Daemon {
             .arg("--registries-conf-dir")
             .arg(etc.join("registries.conf.d"))
             .env("CONTAINERS_STORAGE_CONF", etc.join("storage.conf"))
+            .env("CRIOXIDE_CNI_CACHE_DIR", place.cni_cache())
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)

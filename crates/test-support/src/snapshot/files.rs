@@ -8,8 +8,6 @@ use super::Scope;
 const VOLATILE: &[&str] = &["run", "ns", "exits", "attach", "oci", "ipam"];
 /// Folders of the graph root with an entry, named by its id, per layer, container or image.
 const BY_ID: &[&str] = &["overlay", "overlay-containers", "overlay-images"];
-/// Where CNI results are cached, for every node of the host.
-const CNI_CACHE: &str = "/var/lib/cni/results";
 
 pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     let place = scope.place();
@@ -22,14 +20,7 @@ pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
         children(&place.root().join(folder), &mut stored);
     }
     found.extend(stored.into_iter().filter(|path| is_id(path)));
-    let network = place.network();
-    let mut cached = Vec::new();
-    children(Path::new(CNI_CACHE), &mut cached);
-    let prefix = format!("{network}-");
-    found.extend(cached.into_iter().filter(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-    }));
+    children(&place.cni_cache().join("results"), &mut found);
     found
         .into_iter()
         .filter(|path| !stays(path))

@@ -7,6 +7,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use crate::scene::{Scene, possible};
+use crate::smoke::crun_works_here;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_lists_and_runs_what_we_pulled() -> Result<()> {
@@ -21,7 +22,9 @@ async fn podman_lists_and_runs_what_we_pulled() -> Result<()> {
             "run",
             "--rm",
             "--network=none",
-            "--cgroups=disabled",
+            // The cgroup of its monitor would stay.
+            "--cgroups=no-conmon",
+            &format!("--cgroup-parent={}", node.place().cgroup_parent()),
             // Its own defaults are beyond what a machine without CAP_SYS_RESOURCE may set.
             "--ulimit=nofile=1024:1024",
             "--ulimit=nproc=1024:1024",
@@ -189,13 +192,11 @@ async fn both_at_it_at_once() -> Result<()> {
 }
 
 async fn podman(node: &TestNode, arguments: &[&str]) -> Result<String> {
-    on_store(
-        "podman",
-        node,
-        &["--cgroup-manager=cgroupfs", "--events-backend=none"],
-        arguments,
-    )
-    .await
+    let mut options = vec!["--cgroup-manager=cgroupfs", "--events-backend=none"];
+    if crun_works_here().is_err() {
+        options.push("--runtime=runc");
+    }
+    on_store("podman", node, &options, arguments).await
 }
 
 async fn buildah(node: &TestNode, arguments: &[&str]) -> Result<String> {
