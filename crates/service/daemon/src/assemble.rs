@@ -218,6 +218,8 @@ fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
         settings.auth_files = AuthFiles::system().preferring(file.clone());
     }
     if !config.pull_progress_timeout.is_zero() {
+        // CRI-O counts from the pull's start: a registry that does not answer makes no progress either.
+        settings.client.response_timeout = config.pull_progress_timeout;
         settings.client.progress_timeout = config.pull_progress_timeout;
     }
     if let Some(file) = &config.signature_policy {

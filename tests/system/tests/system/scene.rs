@@ -55,6 +55,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(
         Ok(value) => anyhow::bail!("was answered with {value:?} instead of being refused"),
         Err(status) => status,
     };
+    eprintln!("refused: {:?}: {}", status.code(), status.message());
     ensure!(
         codes.contains(&status.code()),
         "{:?} is none of {codes:?}: {}",
