@@ -4,6 +4,7 @@
 //! together, and errors given their codes.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod image;
 mod rpc;
 mod runtime;
@@ -17,7 +18,7 @@ use crioxide_cri_api::v1::{
 };
 use crioxide_engine::Engine;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::transport::Server;
 
 pub use runtime::NodeInfo;
@@ -48,9 +49,11 @@ pub async fn serve(
     let image = ImageServiceServer::new(image::Images::new(engine))
         .max_decoding_message_size(limits.receive)
         .max_encoding_message_size(limits.send);
+    let connections =
+        UnixListenerStream::new(listener).map(|stream| stream.map(authority::AnyAuthority::new));
     Server::builder()
         .add_service(runtime)
         .add_service(image)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(connections, shutdown)
         .await
 }

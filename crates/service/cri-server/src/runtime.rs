@@ -99,7 +99,7 @@ impl Service for Runtime {
                 status: Some(self.conditions().await),
                 info,
                 runtime_handlers: self.node.handlers.clone(),
-                features: Some(self.node.features.clone()),
+                features: Some(self.node.features),
             })
         })
         .await
