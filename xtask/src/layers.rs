@@ -31,7 +31,6 @@ pub(crate) const INSIDE: &[(&str, &str)] = &[
     ("crioxide-oci-runtime-builtin", "crioxide-oci-runtime"),
     ("crioxide-oci-runtime-builtin", "crioxide-cgroups"),
     ("crioxide-oci-runtime-builtin", "crioxide-confinement"),
-    ("crioxide-oci-runtime-builtin", "crioxide-namespaces"),
     ("crioxide-monitor", "crioxide-oci-runtime"),
     ("crioxide-monitor", "crioxide-oci-runtime-builtin"),
     ("crioxide-monitor", "crioxide-cgroups"),

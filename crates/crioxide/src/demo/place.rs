@@ -97,7 +97,7 @@ impl Place {
             mode: 0o600,
             sync: Sync::None,
         };
-        atomic_write(&place.base.join(RECORD), record.as_bytes(), options)
+        atomic_write(place.base.join(RECORD), record.as_bytes(), options)
             .context("record the demo")?;
         Ok(place)
     }

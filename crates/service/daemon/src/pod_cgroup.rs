@@ -60,7 +60,7 @@ impl OwnParents {
                 mode: 0o600,
                 sync: Sync::None,
             };
-            atomic_write(&run.join(OWNED), list.join("\n").as_bytes(), options)?;
+            atomic_write(run.join(OWNED), list.join("\n").as_bytes(), options)?;
             if missing {
                 Cgroup::create(layout, path, None, None)?;
             }
@@ -158,7 +158,7 @@ pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
         mode: 0o600,
         sync: Sync::None,
     };
-    Ok(atomic_write(&run.join(MONITOR), path.as_bytes(), options)?)
+    Ok(atomic_write(run.join(MONITOR), path.as_bytes(), options)?)
 }
 
 #[cfg(test)]

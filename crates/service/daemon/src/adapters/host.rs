@@ -64,7 +64,6 @@ impl SandboxHost for Host {
                 uts: request.uts,
                 hostname: request.uts.then_some(request.hostname),
                 sysctls: request.sysctls,
-                ..Default::default()
             };
             let mut pinned = crioxide_namespaces::create_pinned(&dir, &name, &wanted)?;
             if !request.net {

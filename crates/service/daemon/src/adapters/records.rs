@@ -168,8 +168,8 @@ impl Records for StoreRecords {
     async fn save_config(&self, dirs: &RecordDirs, json: Vec<u8>) -> PortResult<()> {
         let dirs = dirs.clone();
         blocking::run(move || {
-            atomic_write(&dirs.run.join("config.json"), &json, VOLATILE)?;
-            atomic_write(&dirs.persistent.join("config.json"), &json, VOLATILE)?;
+            atomic_write(dirs.run.join("config.json"), &json, VOLATILE)?;
+            atomic_write(dirs.persistent.join("config.json"), &json, VOLATILE)?;
             Ok::<_, PortError>(())
         })
         .await

@@ -26,7 +26,7 @@ pub(crate) struct KernelStats {
 impl Stats for KernelStats {
     async fn cgroup(&self, cgroups_path: &str) -> PortResult<Option<CgroupStats>> {
         let path = CgroupPath::parse(cgroups_path, self.driver)?;
-        blocking::run(move || Ok::<_, PortError>(read(path)?)).await
+        blocking::run(move || read(path)).await
     }
 
     async fn pod_cgroup(&self, parent: &str) -> PortResult<Option<CgroupStats>> {
@@ -44,7 +44,7 @@ impl Stats for KernelStats {
                 self.driver,
             )?,
         };
-        blocking::run(move || Ok::<_, PortError>(read(path)?)).await
+        blocking::run(move || read(path)).await
     }
 
     async fn writable_layer(&self, id: &ContainerId) -> PortResult<Usage> {

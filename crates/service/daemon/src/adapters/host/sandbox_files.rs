@@ -58,7 +58,7 @@ pub(super) fn create_pause_root(root: &Path) -> Result<std::path::PathBuf, PortE
         mode: 0o755,
         sync: Sync::None,
     };
-    atomic_write(&root.join("pause"), crioxide_pause::pause_binary(), program)?;
+    atomic_write(root.join("pause"), crioxide_pause::pause_binary(), program)?;
     Ok(root.to_owned())
 }
 
