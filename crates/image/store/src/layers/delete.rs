@@ -7,6 +7,7 @@ use crate::records::{Table, Transaction};
 use crate::staging::{Staged, StagingError, move_file, remove_tree};
 use crate::{LayerId, Store};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// Content without a record, on its way to the reaper. Dropping it removes it at once.
 #[derive(Debug, Default)]
@@ -60,6 +61,30 @@ impl Store {
             trash.absorb(self.discard_layer(id)?);
         }
         Ok(trash)
+    }
+
+    /// Deletes layers of containers that have no record: their process ended between the two records. Returns their ids.
+    ///
+    /// Layers of images have no names, and whoever makes a container holds the lock on layers until both are recorded.
+    pub(crate) fn delete_orphaned_layers(&self) -> Result<Vec<String>, LayerError> {
+        let mut layers = self.layers.write()?;
+        let images = self.images.read()?;
+        let containers = self.containers.read()?;
+        let is_orphan = |layer: &&Arc<LayerRecord>| {
+            layer.names.iter().any(|name| name.ends_with("-layer"))
+                && user_of(&layer.id, layers.table(), &images, &containers).is_none()
+        };
+        let orphans: Vec<_> = layers.table().iter().filter(is_orphan).cloned().collect();
+        let mut trash = Trash::default();
+        for layer in &orphans {
+            tracing::info!(layer = layer.id, "removing a layer without its container");
+            layers.remove(&layer.id);
+            layers.save()?;
+            trash.absorb(self.discard_layer(&LayerId::parse(&layer.id)?)?);
+        }
+        drop(layers);
+        self.remove_later(trash);
+        Ok(orphans.iter().map(|layer| layer.id.clone()).collect())
     }
 
     /// Moves away all files of a layer whose record is gone.

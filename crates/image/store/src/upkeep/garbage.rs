@@ -42,11 +42,15 @@ pub enum CollectError {
 }
 
 impl Store {
-    /// Removes content without a record, as is left by a crash, in particular by one that lost volatile records.
+    /// Removes content without a record, as is left by a crash, in particular by one that lost volatile records, and
+    /// writable layers without their container.
     ///
     /// Call it once after opening the store and before making containers.
     pub fn garbage_collect(&self) -> Result<Collected, CollectError> {
-        let mut collected = Collected::default();
+        let mut collected = Collected {
+            layers: self.delete_orphaned_layers()?,
+            ..Collected::default()
+        };
         let mut trash = Trash::default();
         {
             let layers = self.layers.write()?;

@@ -51,6 +51,29 @@ fn leftovers_of_every_kind_are_collected() {
 }
 
 #[test]
+fn a_layer_without_its_container_is_collected() {
+    let Some(mut store) = TestStore::new() else {
+        return;
+    };
+    let kept = crate::containers::container(&store, "kept", None);
+    let lost = crate::containers::container(&store, "lost", None);
+    // The process ended after the layer's record and before the container's.
+    let list = store.path("graph/overlay-containers/volatile-containers.json");
+    let mut records: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&list).unwrap()).unwrap();
+    records.retain(|record| record["id"] != lost.id.as_str());
+    std::fs::write(&list, serde_json::to_vec(&records).unwrap()).unwrap();
+    store.reopen();
+    assert!(store.container(&lost.id).unwrap().is_none());
+    let collected = store.garbage_collect().unwrap();
+    assert_eq!(collected.layers, [lost.layer.clone()]);
+    assert!(store.container(&kept.id).unwrap().is_some());
+    // The name is free again.
+    crate::containers::container(&store, "lost", None);
+    assert_eq!(store.garbage_collect().unwrap(), Default::default());
+}
+
+#[test]
 fn half_made_layers_are_removed_when_the_store_is_opened() {
     let Some(mut store) = TestStore::new() else {
         return;
