@@ -92,7 +92,8 @@ impl Progress for Lines {
     fn report(&self, event: &ProgressEvent) {
         match event {
             ProgressEvent::Resolved { source, layers } => {
-                eprintln!("{}: {} layers from {source}", self.0, layers.len());
+                let word = if layers.len() == 1 { "layer" } else { "layers" };
+                eprintln!("{}: {} {word} from {source}", self.0, layers.len());
             }
             ProgressEvent::Layer {
                 digest,
