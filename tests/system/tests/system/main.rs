@@ -12,5 +12,6 @@ mod lifecycle;
 mod resources;
 mod restart;
 mod scene;
+mod service;
 mod smoke;
 mod variants;
