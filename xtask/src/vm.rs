@@ -1,7 +1,8 @@
 //! `cargo xtask vm`: the VM tier, for what the build machine itself cannot show (see tests/vm/README.md).
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,6 +20,10 @@ const HOSTS: &[(&str, &str)] = &[
 ];
 /// Waits in the guest are this many times longer than on the host: it is emulated.
 const WAIT_FACTOR: &str = "10";
+/// For one kind of host; far more than it takes.
+const TIMEOUT_SECONDS: &str = "1200";
+/// What is run there: a pod's life by every runtime, what containers see, limits, and the service under systemd.
+const TESTS: &[&str] = &["smoke::", "handlers::", "resources::", "service::"];
 
 /// `build`, `smoke` or `run ...`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
@@ -32,62 +37,118 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
 
 /// The smoke suite where VMs can run, and a clear word where not.
 pub(crate) fn smoke_or_skip() -> Result<()> {
-    if !host::is_root() {
-        println!("skipped: vm smoke: building the guest image needs root");
-        return Ok(());
+    match usable() {
+        Ok(()) => smoke_all(),
+        Err(reason) => {
+            println!("skipped: vm smoke: {reason:#}");
+            Ok(())
+        }
     }
-    if let Err(reason) = run_command(vmrun().arg("build")) {
-        println!("skipped: vm smoke: no VM can be made here: {reason:#}");
-        return Ok(());
-    }
-    smoke()
 }
 
-/// One run per kind of host, each in a VM of its own; all of them even if one fails.
+/// The smoke suite; where no VM can run that is an error.
 fn smoke() -> Result<()> {
-    run_command(vmrun().arg("build"))?;
+    usable()?;
+    smoke_all()
+}
+
+/// Makes the guest image if it is not there and starts a VM on it.
+fn usable() -> Result<()> {
+    if !host::is_root() {
+        bail!("building the guest image needs root");
+    }
+    run_command(vmrun().arg("build")).context("no guest image can be made here")?;
+    run_command(vmrun().args(["run", "--", "true"])).context("no VM runs here")
+}
+
+/// One VM per kind of host; all of them even if one fails.
+fn smoke_all() -> Result<()> {
     let program = binary::build(Profile::Dev)?;
     let suite = suite_binary()?;
+    let mut account = Vec::new();
     let mut failed = Vec::new();
     for (hierarchy, driver) in HOSTS {
         println!("--- cgroup {hierarchy}, {driver} driver");
-        let mut command = vmrun();
-        command.args([
-            "run",
-            "--cgroup",
-            hierarchy,
-            "--timeout",
-            "900",
-            "--data",
-            "ext4",
-        ]);
-        for folder in [program.parent(), suite.parent()] {
-            let folder = folder.context("a built file lies in a directory")?;
-            command.arg("--share").arg(folder);
-        }
-        command
-            .arg("--env")
-            .arg(format!("CRIOXIDE_TEST_BINARY={}", program.display()));
-        command
-            .arg("--env")
-            .arg(format!("CRIOXIDE_TEST_CGROUP_DRIVER={driver}"));
-        command
-            .arg("--env")
-            .arg(format!("CRIOXIDE_TEST_WAIT_FACTOR={WAIT_FACTOR}"));
-        command.args(["--env", "CRIOXIDE_TEST_ROOT=/data", "--"]);
-        command
-            .arg(&suite)
-            .args(["smoke::", "--test-threads", "1", "--nocapture"]);
-        if let Err(error) = run_command(&mut command) {
-            eprintln!("{error:#}");
+        let started = std::time::Instant::now();
+        let (status, skipped) = run_job(&mut job(&program, &suite, hierarchy, driver)?)?;
+        let outcome = match status {
+            Some(0) => "passed",
+            Some(124) => "not done in time",
+            Some(125) => "the VM failed",
+            _ => "FAILED",
+        };
+        let seconds = started.elapsed().as_secs();
+        account.push(format!(
+            "cgroup {hierarchy}, {driver} driver: {outcome} after {seconds} s"
+        ));
+        account.extend(skipped.into_iter().map(|line| format!("  {line}")));
+        if status != Some(0) {
             failed.push(format!("{hierarchy}/{driver}"));
         }
     }
+    println!("\nvm smoke:\n{}", account.join("\n"));
     if !failed.is_empty() {
         bail!("the smoke suite failed on {}", failed.join(", "));
     }
-    println!("vm smoke: passed on {} kinds of host", HOSTS.len());
     Ok(())
+}
+
+/// The main job and the system tests of one kind of host, in a fresh VM.
+fn job(program: &Path, suite: &Path, hierarchy: &str, driver: &str) -> Result<Command> {
+    let mut command = vmrun();
+    command.args([
+        "run",
+        "--cgroup",
+        hierarchy,
+        "--timeout",
+        TIMEOUT_SECONDS,
+        "--data",
+        "ext4",
+    ]);
+    for folder in [program.parent(), suite.parent()] {
+        let folder = folder.context("a built file lies in a directory")?;
+        command.arg("--share").arg(folder);
+    }
+    for setting in [
+        format!("CRIOXIDE_TEST_BINARY={}", program.display()),
+        format!("CRIOXIDE_TEST_CGROUP_DRIVER={driver}"),
+        format!("CRIOXIDE_TEST_WAIT_FACTOR={WAIT_FACTOR}"),
+        "CRIOXIDE_TEST_ROOT=/data".to_owned(),
+    ] {
+        command.arg("--env").arg(setting);
+    }
+    let tests = format!(
+        "{} {} --test-threads 2 --nocapture",
+        suite.display(),
+        TESTS.join(" ")
+    );
+    // The main job takes systemd's driver wherever systemd runs.
+    let script = match driver {
+        "systemd" => format!("{} demo; demo=$?; {tests} && exit $demo", program.display()),
+        _ => tests,
+    };
+    command.arg("--").arg(script);
+    Ok(command)
+}
+
+/// Runs the command; its exit status, and the lines of its stderr that say what was skipped and why.
+fn run_job(command: &mut Command) -> Result<(Option<i32>, Vec<String>)> {
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start vmrun")?;
+    let stderr = child.stderr.take().context("stderr was asked for")?;
+    let mut skipped = Vec::new();
+    for line in BufReader::new(stderr).split(b'\n') {
+        let line = line.context("read what the VM prints")?;
+        let line = String::from_utf8_lossy(&line);
+        eprintln!("{line}");
+        if line.starts_with("skipped:") {
+            skipped.push(line.into_owned());
+        }
+    }
+    let status = child.wait().context("wait for vmrun")?;
+    Ok((status.code(), skipped))
 }
 
 fn vmrun() -> Command {
