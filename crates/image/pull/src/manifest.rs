@@ -82,7 +82,10 @@ pub enum ManifestError {
         reason: String,
     },
     /// A list without an entry for this machine.
-    #[error("manifest list `{digest}` has no image for {platform}; it has {}", offers.join(", "))]
+    #[error(
+        "manifest list `{digest}` has no image for {platform}; it has {}",
+        listed(offers)
+    )]
     NoPlatform {
         /// Digest of the list.
         digest: String,
@@ -91,6 +94,13 @@ pub enum ManifestError {
         /// What the list has.
         offers: Vec<String>,
     },
+}
+
+fn listed(offers: &[String]) -> String {
+    if offers.is_empty() {
+        return "no images at all".to_owned();
+    }
+    offers.join(", ")
 }
 
 #[derive(Deserialize)]

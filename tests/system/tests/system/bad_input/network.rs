@@ -8,6 +8,8 @@ use tonic::Code;
 
 use crate::scene::{Scene, possible, refused};
 
+/// The start of a plugin's script that fails at ADD only.
+const DEL_WORKS: &str = r#"[ "$CNI_COMMAND" = DEL ] && exit 0"#;
 const FAILED: &[Code] = &[
     Code::Unknown,
     Code::Internal,
@@ -23,10 +25,12 @@ async fn plugins_that_are_missing_or_fail() -> Result<()> {
     plugin(
         folder.path(),
         "refuses",
-        r#"echo '{"cniVersion":"1.0.0","code":7,"msg":"no room at the inn"}'; exit 1"#,
+        &format!(
+            r#"{DEL_WORKS}; echo '{{"cniVersion":"1.0.0","code":7,"msg":"no room at the inn"}}'; exit 1"#
+        ),
     )?;
     plugin(folder.path(), "babbles", "echo this is no json; exit 0")?;
-    plugin(folder.path(), "dies", "kill -9 $$")?;
+    plugin(folder.path(), "dies", &format!("{DEL_WORKS}; kill -9 $$"))?;
     for (kind, parts) in [
         ("absent", &["absent"][..]),
         ("refuses", &["refuses", "no room at the inn"][..]),
@@ -58,7 +62,9 @@ async fn a_later_plugin_that_fails_undoes_the_earlier() -> Result<()> {
     plugin(
         folder.path(),
         "second",
-        r#"[ "$CNI_COMMAND" = DEL ] && exit 0; echo '{"cniVersion":"1.0.0","code":100,"msg":"second says no"}'; exit 1"#,
+        &format!(
+            r#"{DEL_WORKS}; echo '{{"cniVersion":"1.0.0","code":100,"msg":"second says no"}}'; exit 1"#
+        ),
     )?;
     let list =
         r#"{"cniVersion":"1.0.0","name":"two","plugins":[{"type":"first"},{"type":"second"}]}"#;
@@ -77,12 +83,43 @@ async fn a_later_plugin_that_fails_undoes_the_earlier() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_undone_is_undone_after_a_restart() -> Result<()> {
+    skip_unless!(possible());
+    let folder = tempfile::tempdir()?;
+    let (well, calls) = (folder.path().join("well"), folder.path().join("calls"));
+    let script = format!(
+        r#"echo "$CNI_COMMAND $CNI_CONTAINERID" >> {}; [ -e {} ] && [ "$CNI_COMMAND" = DEL ] && exit 0; exit 1"#,
+        calls.display(),
+        well.display()
+    );
+    plugin(folder.path(), "broken", &script)?;
+    let mut scene = scene_with(folder.path(), "broken").await?;
+    let before = scene.node.snapshot();
+    let pod = scene.node.pod("undo-later");
+    let answer = scene.node.client.run_pod(&pod, "").await;
+    refused(answer, FAILED, &["undoing it failed too", "broken"])?;
+    let called = std::fs::read_to_string(&calls)?;
+    let id = called
+        .lines()
+        .find_map(|line| line.strip_prefix("ADD "))
+        .context("an ADD")?;
+    scene.node.stop().await?;
+    std::fs::write(&well, "")?;
+    std::fs::write(&calls, "")?;
+    scene.node.start_again().await?;
+    scene.node.nothing_left(&before).await?;
+    let called = std::fs::read_to_string(&calls)?;
+    ensure!(called.contains(&format!("DEL {id}")), "{called}");
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_hangs_holds_up_only_its_pod() -> Result<()> {
     skip_unless!(possible());
     let folder = tempfile::tempdir()?;
     let release = folder.path().join("release");
     let script = format!(
-        "while [ ! -e {} ]; do sleep 0.1; done; exit 1",
+        "{DEL_WORKS}; while [ ! -e {} ]; do sleep 0.1; done; exit 1",
         release.display()
     );
     plugin(folder.path(), "hangs", &script)?;
