@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Blob, Compression, Format, Image, ImageBuilder, Layer};
 use crioxide_test_support::scripted_registry::Fault;
 use crioxide_test_support::{HostSnapshot, skip_unless};
+use serde_json::json;
 use tonic::Code;
 
 use crate::scene::{Scene, possible, refused};
@@ -222,6 +223,56 @@ async fn manifests_that_make_no_sense() -> Result<()> {
         )
         .context(kind)?;
         nothing_stored(&scene, &before, &name).await?;
+    }
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_configs_that_make_no_sense() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start().await?;
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    for (kind, change) in [
+        ("not-json", None),
+        ("no-root", Some(("rootfs", json!(null)))),
+        (
+            "no-layers",
+            Some(("rootfs", json!({"type": "layers", "diff_ids": []}))),
+        ),
+        (
+            "other-layers",
+            Some((
+                "rootfs",
+                json!({"type": "layers", "diff_ids": [zeros, zeros]}),
+            )),
+        ),
+        ("env-is-a-number", Some(("config", json!({"Env": 5})))),
+    ] {
+        let before = scene.node.snapshot();
+        let (mut image, _) = fresh(&scene, kind)?;
+        let bytes = match change {
+            None => b"this is no configuration".to_vec(),
+            Some((key, value)) => {
+                let mut config: serde_json::Value = serde_json::from_slice(&image.config.bytes)?;
+                config[key] = value;
+                serde_json::to_vec(&config)?
+            }
+        };
+        image.config = Blob::new(&image.config.media_type.clone(), bytes);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest.bytes)?;
+        manifest["config"] = image.config.descriptor();
+        image.manifest = Blob::new(
+            &image.manifest.media_type.clone(),
+            serde_json::to_vec(&manifest)?,
+        );
+        let name = scene.registry.add("test/config", kind, &image);
+        refused(
+            scene.node.client.pull(&name).await,
+            ANY,
+            &["test/config", "sha256:"],
+        )
+        .context(kind)?;
+        nothing_stored(&scene, &before, &name).await.context(kind)?;
     }
     scene.node.finish().await
 }
