@@ -2,10 +2,13 @@
 //! whole or gone as a whole, and the request that was cut off succeeds when it is repeated.
 
 use anyhow::{Context, Result, ensure};
+use crioxide_cri_api::v1::NamespaceMode;
+use crioxide_test_support::node::pod_namespaces;
 use crioxide_test_support::skip_unless;
 use crioxide_test_support::{CriClient, TestNode};
 
 use crate::scene::{Scene, possible};
+use crate::variants::set_namespaces;
 
 /// How often a daemon is killed in one test.
 const ROUNDS: u64 = 12;
@@ -16,16 +19,22 @@ async fn at_any_moment() -> Result<()> {
     let mut scene = Scene::start().await?;
     // How long an undisturbed life takes, to aim within it.
     let started = std::time::Instant::now();
-    life(&scene.node, &scene.image, "undisturbed").await?;
+    life(&scene.node, &scene.image, "undisturbed", NamespaceMode::Pod).await?;
     let whole = started.elapsed();
     let before = scene.node.snapshot();
     for round in 0..ROUNDS {
         let name = format!("round{round}");
+        // Pods with an infra container and without.
+        let pid = if round % 2 == 0 {
+            NamespaceMode::Container
+        } else {
+            NamespaceMode::Pod
+        };
         // The moments are spread over the whole life, with some chance inside each part.
         let part = whole / u32::try_from(ROUNDS)?;
         let moment = part * u32::try_from(round)? + part.mul_f64(random_fraction()?);
         {
-            let disturbed = life(&scene.node, &scene.image, &name);
+            let disturbed = life(&scene.node, &scene.image, &name, pid);
             // This is no synchronisation: any moment is right, also one after the end.
             let _ = tokio::time::timeout(moment, disturbed).await;
         }
@@ -35,7 +44,7 @@ async fn at_any_moment() -> Result<()> {
         whole_or_gone(&scene.node.client)
             .await
             .with_context(context)?;
-        life(&scene.node, &scene.image, &name)
+        life(&scene.node, &scene.image, &name, pid)
             .await
             .with_context(context)?;
         scene.node.remove_pods().await.with_context(context)?;
@@ -49,7 +58,7 @@ async fn at_any_moment() -> Result<()> {
 }
 
 /// A pod from start to end. A repetition joins what is there, as the kubelet's does: it lists first.
-async fn life(node: &TestNode, image: &str, name: &str) -> Result<()> {
+async fn life(node: &TestNode, image: &str, name: &str, pid: NamespaceMode) -> Result<()> {
     let client = &node.client;
     for left in client.list_pods().await? {
         client
@@ -64,7 +73,8 @@ async fn life(node: &TestNode, image: &str, name: &str) -> Result<()> {
     let mut pod = node.pod(name);
     // The same request again, uid included.
     pod.metadata.as_mut().expect("a pod has metadata").uid = name.to_owned();
-    let container = node.container("main", image, &["sleep", "600"]);
+    let mut container = node.container("main", image, &["sleep", "600"]);
+    set_namespaces(&mut pod, &mut container, &pod_namespaces(pid));
     let (pod_id, id) = node.run(&pod, &container, "").await?;
     let done = client.exec(&id, &["true"], 30).await.context("ExecSync")?;
     ensure!(done.exit_code == 0, "{done:?}");

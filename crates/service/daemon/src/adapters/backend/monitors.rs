@@ -338,3 +338,6 @@ fn exit_report(id: ContainerId, exit: MonitorExit) -> ExitReport {
         finished_at: exit.finished_at_ns,
     }
 }
+
+#[cfg(test)]
+mod tests;
