@@ -2,6 +2,8 @@
 //!
 //! The descriptors are compared field by field, and a few messages byte by byte through both generated codes.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use crioxide_cri_api::v1 as ours;
@@ -44,13 +46,13 @@ fn cri_file(set: &FileDescriptorSet) -> &FileDescriptorProto {
 }
 
 /// Field number -> (name, type, label, type name), for every message by name.
-fn fields(
-    file: &FileDescriptorProto,
-) -> BTreeMap<String, BTreeMap<i32, (String, i32, i32, String)>> {
+type Fields = BTreeMap<String, BTreeMap<i32, (String, i32, i32, String)>>;
+
+fn fields(file: &FileDescriptorProto) -> Fields {
     fn add(
         prefix: &str,
         message: &DescriptorProto,
-        all: &mut BTreeMap<String, BTreeMap<i32, (String, i32, i32, String)>>,
+        all: &mut Fields,
     ) {
         let name = format!("{prefix}{}", message.name());
         let fields = message.field.iter().map(|f| {

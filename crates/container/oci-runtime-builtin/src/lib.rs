@@ -1,6 +1,6 @@
 //! The built-in OCI runtime: what runc does, as a library and a command line.
 //!
-//! [`create`] is called in a short-lived, single-threaded child of the monitor. It reads the bundle, makes the cgroup,
+//! [`create()`] is called in a short-lived, single-threaded child of the monitor. It reads the bundle, makes the cgroup,
 //! opens everything the container gets from the host and gives birth to the container's first process, which sets up
 //! its own mounts, root and identity and then waits. All other operations ([`BuiltinRuntime`]) work from any
 //! process by the state kept in `<root>/<id>`.

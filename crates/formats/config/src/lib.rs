@@ -20,12 +20,22 @@ mod declare;
 
 pub mod annotations;
 mod check;
+#[allow(
+    rustdoc::invalid_html_tags,
+    rustdoc::broken_intra_doc_links,
+    reason = "the text of an option also goes into templates and manual pages, as it is"
+)]
 mod command_line;
 mod diagnostic;
 mod load;
 mod option;
 mod print;
 mod reload;
+#[allow(
+    rustdoc::invalid_html_tags,
+    rustdoc::broken_intra_doc_links,
+    reason = "the text of an option also goes into templates and manual pages, as it is"
+)]
 mod tables;
 mod value;
 

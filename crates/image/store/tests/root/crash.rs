@@ -66,7 +66,7 @@ fn a_layer_without_its_container_is_collected() {
     store.reopen();
     assert!(store.container(&lost.id).unwrap().is_none());
     let collected = store.garbage_collect().unwrap();
-    assert_eq!(collected.layers, [lost.layer.clone()]);
+    assert_eq!(collected.layers, std::slice::from_ref(&lost.layer));
     assert!(store.container(&kept.id).unwrap().is_some());
     // The name is free again.
     crate::containers::container(&store, "lost", None);
