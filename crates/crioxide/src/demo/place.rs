@@ -114,13 +114,14 @@ impl Place {
                 missing.push(format!("{}: {error}", directory.display()));
             }
         }
-        group.remove()?;
+        let removed = group.remove();
         ensure!(
             missing.is_empty(),
             "cgroups cannot be made here, so containers would have no limits and no way to be found: {} \
              (in a container, /sys/fs/cgroup must be mounted writable)",
             missing.join("; ")
         );
+        removed?;
         Ok(())
     }
 
