@@ -49,11 +49,7 @@ fn cri_file(set: &FileDescriptorSet) -> &FileDescriptorProto {
 type Fields = BTreeMap<String, BTreeMap<i32, (String, i32, i32, String)>>;
 
 fn fields(file: &FileDescriptorProto) -> Fields {
-    fn add(
-        prefix: &str,
-        message: &DescriptorProto,
-        all: &mut Fields,
-    ) {
+    fn add(prefix: &str, message: &DescriptorProto, all: &mut Fields) {
         let name = format!("{prefix}{}", message.name());
         let fields = message.field.iter().map(|f| {
             (
