@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::binary::{self, Profile};
-use crate::host::{self, TEST_TOOLS};
+use crate::host::{self, PROTOC, TEST_TOOLS};
 use crate::run::{cargo, run as run_command};
 use crate::workspace;
 use report::Report;
@@ -21,6 +21,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     if let Err(reason) = host::ensure(TEST_TOOLS) {
         eprintln!("note: {reason:#}; the tests that need them will be skipped");
     }
+    host::ensure(&[PROTOC])?;
     let program = match std::env::var_os("CRIOXIDE_TEST_BINARY") {
         Some(given) => given.into(),
         None => binary::build(Profile::Dev)?,
@@ -48,7 +49,13 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     };
     let documented = filters.is_empty() && has_nextest;
     if documented {
-        run_command(cargo().args(["test", "--doc", "--workspace", "--quiet"]))?;
+        let mut documentation = cargo();
+        documentation.args(["test", "--doc", "--workspace", "--quiet"]);
+        // What the tests built serves here too.
+        if let Some(target) = &target {
+            documentation.args(["--target", target]);
+        }
+        run_command(&mut documentation)?;
     }
     println!("\n{report}");
     if !host::is_root() {
