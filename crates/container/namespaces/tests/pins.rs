@@ -1,5 +1,10 @@
 //! Real namespaces on the real host. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's helpers end it like its own lines"
+)]
+
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crioxide_namespaces::{
