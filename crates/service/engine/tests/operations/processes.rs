@@ -1,0 +1,124 @@
+//! The fake host's monitors and runtimes.
+
+use async_trait::async_trait;
+use crioxide_engine::ports::{
+    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope,
+    MonitorReport, PortResult, ProcessId, RecordDirs,
+};
+use crioxide_names::{ContainerId, PodId};
+use tokio::time::Instant;
+
+use crate::host::FakeHost;
+
+const SIGKILL: i32 = 9;
+
+/// The end of a process, as its monitor reports it.
+pub(crate) fn ended(id: &ContainerId, code: i32) -> ExitReport {
+    ExitReport {
+        id: id.clone(),
+        exit_code: Some(code),
+        oom_killed: false,
+        finished_at: 1_700_000_000_000_000_000,
+    }
+}
+
+impl FakeHost {
+    /// Ends a process and tells the engine so.
+    pub(crate) async fn end(&self, id: &ContainerId, code: i32) {
+        if self.alive.lock().unwrap().remove(id.as_str()) {
+            let engine = self.engine.get().expect("set before any request");
+            engine.container_exited(ended(id, code)).await;
+        }
+    }
+
+    fn process_name(&self, id: &ContainerId) -> &'static str {
+        let records = self.records.lock().unwrap();
+        let pod = records
+            .get(id.as_str())
+            .is_some_and(|record| record.metadata.pod);
+        if pod { "infra" } else { "process" }
+    }
+}
+
+#[async_trait]
+impl Backend for FakeHost {
+    async fn start_monitor(&self, _: &PodId, _: &RecordDirs, _: &str) -> PortResult<ProcessId> {
+        self.step("start_monitor").await?;
+        self.take("monitor");
+        Ok(ProcessId::default())
+    }
+
+    async fn stop_monitor(&self, _: &PodId) -> PortResult<()> {
+        self.step("stop_monitor").await?;
+        self.give("monitor");
+        Ok(())
+    }
+
+    async fn adopt_monitor(&self, _: &PodId, _: &RecordDirs) -> PortResult<bool> {
+        Ok(self.held().contains(&"monitor".to_owned()))
+    }
+
+    async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
+        self.step("create").await?;
+        self.take(self.process_name(&request.id));
+        self.alive.lock().unwrap().insert(request.id.to_string());
+        Ok(ContainerProcess {
+            init: ProcessId {
+                pid: 42,
+                start_time: "1".to_owned(),
+            },
+            monitor: ProcessId::default(),
+        })
+    }
+
+    async fn start(&self, _: &str, id: &ContainerId) -> PortResult<()> {
+        self.step("start").await?;
+        let code = self.exit_in_start.lock().unwrap().take();
+        if let Some(code) = code {
+            self.end(id, code).await;
+        }
+        Ok(())
+    }
+
+    async fn kill(&self, _: &str, id: &ContainerId, signal: i32, _: KillScope) -> PortResult<()> {
+        self.signals.lock().unwrap().push((signal, Instant::now()));
+        if signal == SIGKILL {
+            self.end(id, 128 + SIGKILL).await;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, _: &PodId, _: &str, id: &ContainerId, _: &RecordDirs) -> PortResult<()> {
+        self.step("delete").await?;
+        self.alive.lock().unwrap().remove(id.as_str());
+        self.give(self.process_name(id));
+        Ok(())
+    }
+
+    async fn exec(&self, _: ExecProcess) -> PortResult<ExecOutput> {
+        Ok(ExecOutput::TimedOut)
+    }
+
+    async fn reopen_log(&self, _: &PodId, _: &ContainerId) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn update(&self, _: &str, _: &ContainerId, _: Vec<u8>) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn inspect(
+        &self,
+        _: &PodId,
+        id: &ContainerId,
+        _: &RecordDirs,
+        _: &ProcessId,
+    ) -> PortResult<MonitorReport> {
+        let alive = self.alive.lock().unwrap().contains(id.as_str());
+        Ok(if alive {
+            MonitorReport::Alive { monitored: true }
+        } else {
+            MonitorReport::Lost
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! The fake host's store.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use crioxide_engine::ports::{Marker, NewRecord, PortResult, RecordDirs, Records, StoredRecord};
+use crioxide_names::ContainerId;
+
+use crate::host::FakeHost;
+
+impl FakeHost {
+    /// The name under which a record is accounted: a pod's, or a container's.
+    fn record_name(&self, id: &ContainerId) -> Option<&'static str> {
+        let records = self.records.lock().unwrap();
+        let record = records.get(id.as_str())?;
+        Some(if record.metadata.pod {
+            "record"
+        } else {
+            "container record"
+        })
+    }
+
+    fn change(&self, dirs: &RecordDirs, change: impl FnOnce(&mut StoredRecord)) {
+        let mut records = self.records.lock().unwrap();
+        let record = records
+            .values_mut()
+            .find(|record| record.dirs.run == dirs.run);
+        change(record.expect("a record with these directories"));
+    }
+}
+
+#[async_trait]
+impl Records for FakeHost {
+    async fn create(&self, record: NewRecord) -> PortResult<RecordDirs> {
+        self.step("records.create").await?;
+        let dirs = RecordDirs {
+            persistent: format!("/var/lib/{}", record.id).into(),
+            run: format!("/run/{}", record.id).into(),
+        };
+        let stored = StoredRecord {
+            id: record.id.clone(),
+            metadata: record.metadata,
+            image: String::new(),
+            dirs: dirs.clone(),
+            config: None,
+            state: None,
+            stopped: false,
+            network_stopped: false,
+        };
+        let earlier = self
+            .records
+            .lock()
+            .unwrap()
+            .insert(record.id.to_string(), stored);
+        assert!(earlier.is_none());
+        self.take(self.record_name(&record.id).unwrap());
+        Ok(dirs)
+    }
+
+    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf> {
+        self.step("mount").await?;
+        self.take("mount");
+        Ok(format!("/mnt/{id}").into())
+    }
+
+    async fn unmount(&self, _: &ContainerId) -> PortResult<()> {
+        self.step("unmount").await?;
+        self.give("mount");
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ContainerId) -> PortResult<()> {
+        self.step("records.remove").await?;
+        if let Some(name) = self.record_name(id) {
+            self.records.lock().unwrap().remove(id.as_str());
+            self.give(name);
+        }
+        Ok(())
+    }
+
+    async fn save_config(&self, dirs: &RecordDirs, json: Vec<u8>) -> PortResult<()> {
+        self.step("save_config").await?;
+        self.change(dirs, |record| record.config = Some(json));
+        Ok(())
+    }
+
+    async fn save_state(&self, dirs: &RecordDirs, json: String) -> PortResult<()> {
+        self.step("save_state").await?;
+        self.change(dirs, |record| record.state = Some(json.into_bytes()));
+        Ok(())
+    }
+
+    async fn mark(&self, dirs: &RecordDirs, marker: Marker) -> PortResult<()> {
+        self.change(dirs, |record| match marker {
+            Marker::Stopped => record.stopped = true,
+            Marker::NetworkStopped => record.network_stopped = true,
+        });
+        Ok(())
+    }
+
+    async fn read_in_root(&self, _: &Path, _: &str, _: u64) -> PortResult<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    async fn write_run_file(
+        &self,
+        dirs: &RecordDirs,
+        name: &'static str,
+        _: Vec<u8>,
+    ) -> PortResult<PathBuf> {
+        Ok(dirs.run.join(name))
+    }
+
+    async fn load(&self) -> PortResult<Vec<StoredRecord>> {
+        Ok(self.records.lock().unwrap().values().cloned().collect())
+    }
+}
