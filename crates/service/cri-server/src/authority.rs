@@ -120,7 +120,8 @@ mod tests {
         // :method POST, :scheme http, :path /a/b, :authority, content-type, te.
         let mut block = vec![0x83, 0x86, 0x44, 4];
         block.extend_from_slice(b"/a/b");
-        block.extend_from_slice(&[0x41, u8::try_from(authority.len()).unwrap()]);
+        block.extend_from_slice(b"\x40\x0a:authority");
+        block.push(u8::try_from(authority.len()).unwrap());
         block.extend_from_slice(authority);
         block.extend_from_slice(&[0x5f, 16]);
         block.extend_from_slice(b"application/grpc");

@@ -29,12 +29,13 @@ pub(super) fn authority(block: &[u8]) -> Option<Range<usize>> {
             0x40.. => rest.integer(6)?,
             _ => rest.integer(4)?,
         };
-        if name == 0 {
-            rest.string()?;
-        }
+        let named = match name {
+            0 => rest.string()? == b":authority",
+            index => index == AUTHORITY,
+        };
         let start = rest.at;
-        let length = rest.string()?;
-        if name == AUTHORITY && length > 0 {
+        let value = rest.string()?;
+        if named && !value.is_empty() {
             return Some(start..rest.at);
         }
     }
@@ -67,11 +68,12 @@ impl Cursor<'_> {
         None
     }
 
-    /// Passes a string and gives its length as it is stored (section 5.2).
-    fn string(&mut self) -> Option<usize> {
+    /// A string as it is stored, which may be Huffman-coded (section 5.2).
+    fn string(&mut self) -> Option<&[u8]> {
         let length = self.integer(7)?;
+        let start = self.at;
         self.at += length;
-        (self.at <= self.block.len()).then_some(length)
+        self.block.get(start..self.at)
     }
 }
 
@@ -92,6 +94,10 @@ mod tests {
             block.extend_from_slice(b"a/b\x86");
             assert_eq!(authority(&block), Some(start..start + 4), "{kind:#x}");
         }
+        // C core spells the name out.
+        let mut spelled = block.clone();
+        spelled.extend_from_slice(b"\x40\x0a:authority\x03a%b\x86");
+        assert_eq!(authority(&spelled), Some(start + 11..start + 15));
         // Huffman-coded: the length is that of the code.
         block.extend_from_slice(&[0x41, 0x82, 0xaa, 0xbb]);
         assert_eq!(authority(&block), Some(start..start + 3));
