@@ -2,13 +2,15 @@
 
 use anyhow::Result;
 
+use crate::host::{self, PROTOC};
 use crate::run::{cargo, run as run_command};
-use crate::{host, tidy};
+use crate::tidy;
 
 /// Formatting, lints, this repository's own rules, licences and documentation; the first failure ends it.
 pub(crate) fn run() -> Result<()> {
     run_command(cargo().args(["fmt", "--all", "--", "--check"]))?;
     tidy::run()?;
+    host::ensure(&[PROTOC])?;
     run_command(cargo().args([
         "clippy",
         "--workspace",

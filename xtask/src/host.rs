@@ -22,6 +22,12 @@ pub(crate) const MUSL: Tool = Tool {
     package: "musl-tools",
 };
 
+/// What building the tests needs: the independent CRI definition of the wire-format test compiles its own proto file.
+pub(crate) const PROTOC: Tool = Tool {
+    program: "protoc",
+    package: "protobuf-compiler",
+};
+
 /// What the tests that compare and interoperate with other programs use.
 pub(crate) const TEST_TOOLS: &[Tool] = &[
     Tool {
