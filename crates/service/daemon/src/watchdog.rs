@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crioxide_cri_api::v1::{StatusRequest, StatusResponse, runtime_service_client::RuntimeServiceClient};
+use crioxide_cri_api::v1::{
+    StatusRequest, StatusResponse, runtime_service_client::RuntimeServiceClient,
+};
 use crioxide_engine::ports::{PortError, PortResult};
 use tonic::transport::Endpoint;
 
@@ -21,8 +23,11 @@ pub(crate) fn start(socket: PathBuf) -> Result<(), StartError> {
     }
     let interval = Duration::from_micros(microseconds);
     if interval <= INTERVAL_MIN {
-        let reason = format!("WATCHDOG_USEC is {microseconds}: the interval must be longer than one second");
-        return Err(StartError::part("start the watchdog")(PortError::from(reason)));
+        let reason =
+            format!("WATCHDOG_USEC is {microseconds}: the interval must be longer than one second");
+        return Err(StartError::part("start the watchdog")(PortError::from(
+            reason,
+        )));
     }
     tokio::spawn(run(socket, interval / 2));
     Ok(())
@@ -42,20 +47,30 @@ async fn run(socket: PathBuf, pause: Duration) {
                 network_was_ready |= ready;
                 notify().await;
             }
-            Ok(Err(error)) => tracing::error!("Health check failed: {}", crioxide_engine::chain(error.as_ref())),
+            Ok(Err(error)) => tracing::error!(
+                "Health check failed: {}",
+                crioxide_engine::chain(error.as_ref())
+            ),
             Err(_) => tracing::error!("Health check got no answer in {} s", pause.as_secs()),
         }
     }
 }
 
 async fn status(socket: &std::path::Path) -> PortResult<StatusResponse> {
-    let channel = Endpoint::try_from(format!("unix://{}", socket.display()))?.connect().await?;
-    Ok(RuntimeServiceClient::new(channel).status(StatusRequest { verbose: false }).await?.into_inner())
+    let channel = Endpoint::try_from(format!("unix://{}", socket.display()))?
+        .connect()
+        .await?;
+    Ok(RuntimeServiceClient::new(channel)
+        .status(StatusRequest { verbose: false })
+        .await?
+        .into_inner())
 }
 
 fn network_is_ready(status: &StatusResponse) -> bool {
     let conditions = status.status.iter().flat_map(|status| &status.conditions);
-    conditions.filter(|condition| condition.r#type == "NetworkReady").all(|condition| condition.status)
+    conditions
+        .filter(|condition| condition.r#type == "NetworkReady")
+        .all(|condition| condition.status)
 }
 
 async fn notify() {
