@@ -100,6 +100,14 @@ fn every_field_they_know_is_ours_too() {
             .get(message)
             .unwrap_or_else(|| panic!("message {message} is missing"));
         for (number, field) in their_fields {
+            if (message.as_str(), *number) == ("KeyValue", 2) {
+                // A string when the other definition was written, bytes since: the same on the wire.
+                assert_eq!(
+                    my_fields.get(number).map(|field| field.0.as_str()),
+                    Some("value")
+                );
+                continue;
+            }
             assert_eq!(
                 my_fields.get(number),
                 Some(field),

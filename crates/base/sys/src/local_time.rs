@@ -28,7 +28,8 @@ impl LocalTime {
     /// `time` in the zone that `TZ` or `/etc/localtime` named when the process first asked.
     pub fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = since.as_secs() as libc::time_t;
+        // Of the type that localtime_r takes; naming it is deprecated on musl.
+        let seconds = since.as_secs() as _;
         let mut parts = MaybeUninit::<libc::tm>::zeroed();
         // SAFETY: both pointers are valid for the call; localtime_r is thread-safe and keeps nothing. Neither std nor
         // rustix knows time zones.
