@@ -2,21 +2,18 @@
 
 use anyhow::Result;
 
-use crate::{check, suite, vm};
+use crate::{check, suite};
 
 type Part = (&'static str, fn() -> Result<()>);
 
-/// The checks, the tests and the VM smoke suite. All run even if one fails, so that one run shows everything.
+/// The checks and the tests. Both run even if one fails, so that one run shows everything.
 ///
 /// # Errors
 /// When one of them failed.
 pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
-    let parts: [Part; 3] = [
-        ("check", check::run),
-        ("test", || suite::run(&[])),
-        ("vm smoke", vm::smoke_or_skip),
-    ];
+    let parts: [Part; 2] = [("check", check::run), ("test", || suite::run(&[]))];
+    println!("skipped: vm smoke: emulated, and not part of CI yet; run `cargo xtask vm smoke`");
     for (name, part) in parts {
         println!("\n=== {name}");
         let started = std::time::Instant::now();

@@ -35,17 +35,6 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     }
 }
 
-/// The smoke suite where VMs can run, and a clear word where not.
-pub(crate) fn smoke_or_skip() -> Result<()> {
-    match usable() {
-        Ok(()) => smoke_all(),
-        Err(reason) => {
-            println!("skipped: vm smoke: {reason:#}");
-            Ok(())
-        }
-    }
-}
-
 /// The smoke suite; where no VM can run that is an error.
 fn smoke() -> Result<()> {
     usable()?;
