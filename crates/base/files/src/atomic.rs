@@ -1,9 +1,14 @@
 //! Replacing a file so that readers see the old or the new content, never a part.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// Begin of the names of temporary files, as containers/storage has it too.
+const PREFIX: &str = ".tmp-";
 
 /// How durable a replaced file must be when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +68,7 @@ pub fn atomic_write(
     let name = path
         .file_name()
         .ok_or_else(|| fail("find its name")(io::ErrorKind::InvalidInput.into()))?;
-    let mut temporary_name = std::ffi::OsString::from(".tmp-");
+    let mut temporary_name = OsString::from(PREFIX);
     temporary_name.push(name);
     temporary_name.push("-");
     temporary_name.push(random_suffix());
@@ -83,6 +88,40 @@ pub fn atomic_write(
     fs::rename(temporary_path, path).map_err(fail("rename the new file into place"))?;
     temporary.keep();
     Ok(())
+}
+
+/// Removes what writers killed inside [`atomic_write`] left in `directory`, or only what they left for its file `name`.
+///
+/// Only for a directory (or file) that nobody can be writing to now: a lock is held, or there is one writer at a time.
+/// A directory that is not there holds nothing.
+///
+/// # Errors
+/// The first entry that could not be removed, after all were tried.
+pub fn remove_temporaries(directory: &Path, name: Option<&OsStr>) -> io::Result<()> {
+    let mut prefix = OsString::from(PREFIX);
+    if let Some(name) = name {
+        prefix.push(name);
+        prefix.push("-");
+    }
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut outcome = Ok(());
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        match fs::remove_file(entry.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                outcome = outcome.and(Err(error))
+            }
+            _ => {}
+        }
+    }
+    outcome
 }
 
 /// Sixteen random lower-case hexadecimal digits, for names that must not collide.
@@ -150,6 +189,26 @@ mod tests {
             0o666
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "list.json",
+            ".tmp-list.json-0123",
+            ".tmp-other-4567",
+            "list.json-tmp",
+        ] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        remove_temporaries(dir.path(), Some(OsStr::new("list.json"))).unwrap();
+        assert!(!dir.path().join(".tmp-list.json-0123").exists());
+        assert!(dir.path().join(".tmp-other-4567").exists());
+        remove_temporaries(dir.path(), None).unwrap();
+        assert!(!dir.path().join(".tmp-other-4567").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        remove_temporaries(&dir.path().join("missing"), None).unwrap();
     }
 
     #[test]

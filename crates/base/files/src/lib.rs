@@ -11,7 +11,9 @@ mod limited;
 mod lock_file;
 mod record_lock;
 
-pub use atomic::{AtomicOptions, AtomicWriteError, Sync, atomic_write, random_suffix};
+pub use atomic::{
+    AtomicOptions, AtomicWriteError, Sync, atomic_write, random_suffix, remove_temporaries,
+};
 pub use in_root::{InRoot, InRootError};
 pub use limited::{ReadLimitedError, read_limited, read_to_string_limited};
 pub use lock_file::{LockFile, LockFileError};

@@ -11,7 +11,7 @@ pub(crate) use table::Table;
 pub(crate) use transaction::Transaction;
 
 use crate::record::Record;
-use crioxide_files::{LockAccess, RecordLock, Sync, Token, read_limited};
+use crioxide_files::{LockAccess, RecordLock, Sync, Token, read_limited, remove_temporaries};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,6 +119,26 @@ impl<R: Record> Records<R> {
         };
         drop(cached);
         Ok(Transaction::new(self, guards, tokens, table))
+    }
+
+    /// Removes what writers that were killed left beside the files.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), RecordsError> {
+        let mut guards = Vec::with_capacity(self.locks.len());
+        for lock in &self.locks {
+            guards.push(lock.write()?);
+        }
+        for file in &self.files {
+            let (Some(directory), Some(name)) = (file.path.parent(), file.path.file_name()) else {
+                continue;
+            };
+            remove_temporaries(directory, Some(name)).map_err(|source| {
+                RecordsError::RemoveLeftovers {
+                    path: file.path.clone(),
+                    source,
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn load(&self) -> Result<Table<R>, RecordsError> {

@@ -215,6 +215,10 @@ impl Store {
             staging.remove_leftovers()?;
         }
         self.file_staging.remove_leftovers()?;
+        self.layers.remove_leftovers()?;
+        self.images.remove_leftovers()?;
+        self.containers.remove_leftovers()?;
+        self.mounts.remove_leftovers()?;
         self.delete_incomplete_layers()?;
         Ok(())
     }

@@ -232,6 +232,19 @@ impl ResultCache {
             .map_err(directory)
     }
 
+    /// Removes what a writer that was killed left. A writer that is at work now notices and writes again.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed or a file not removed.
+    pub fn remove_temporaries(&self) -> Result<(), CacheError> {
+        crioxide_files::remove_temporaries(&self.directory, None).map_err(|source| {
+            CacheError::Directory {
+                path: self.directory.clone(),
+                source,
+            }
+        })
+    }
+
     fn names(&self) -> Result<Vec<String>, CacheError> {
         let failed = |source| CacheError::Directory {
             path: self.directory.clone(),

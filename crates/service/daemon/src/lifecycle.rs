@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crioxide_engine::ports::PortError;
-use crioxide_files::{AtomicOptions, Sync, atomic_write, read_to_string_limited};
+use crioxide_files::{
+    AtomicOptions, Sync, atomic_write, read_to_string_limited, remove_temporaries,
+};
 use crioxide_node_records::version_file;
 
 /// Whether the marker says that the machine was rebooted or the daemon upgraded to another minor version.
@@ -27,6 +29,9 @@ pub(crate) fn record_version(path: Option<&Path>, version: &str) -> Result<(), P
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)
             .map_err(|error| format!("make {}: {error}", parent.display()))?;
+        // A daemon that was killed here leaves its half-written marker.
+        remove_temporaries(parent, path.file_name())
+            .map_err(|error| format!("clean up {}: {error}", parent.display()))?;
     }
     let options = AtomicOptions {
         mode: 0o644,

@@ -51,4 +51,12 @@ pub enum RecordsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What a killed writer left could not be removed.
+    #[error("remove temporary files beside {path}")]
+    RemoveLeftovers {
+        /// The records file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }

@@ -31,7 +31,17 @@ fn leftovers_of_every_kind_are_collected() {
     )
     .unwrap();
     std::fs::create_dir_all(store.path("graph/overlay/tempdirs/temp-dir-crashed/7/diff")).unwrap();
+    // Writers of records that were killed before their rename.
+    let half_written = [
+        "graph/overlay-layers/.tmp-layers.json-8f9416483dd4317e",
+        "run/overlay-layers/.tmp-mountpoints.json-8f94",
+    ]
+    .map(|path| store.path(path));
+    for path in &half_written {
+        std::fs::write(path, "[").unwrap();
+    }
     store.reopen();
+    assert!(half_written.iter().all(|path| !path.exists()));
     assert!(
         !store
             .path("graph/overlay/tempdirs/temp-dir-crashed")

@@ -64,6 +64,7 @@ impl Cni {
     /// When the records cannot be read.
     pub fn gc(&self, keep: &dyn Fn(&CachedAttachment) -> bool) -> Result<GcReport, CacheError> {
         let mut report = GcReport::default();
+        self.cache.remove_temporaries()?;
         for entry in self.cache.list()? {
             if !entry.attachment.is_pod() || keep(&entry) {
                 continue;
