@@ -7,7 +7,7 @@ use crioxide_runtime_spec::{
     user::UserRequest,
 };
 
-use super::Plan;
+use super::plan::Plan;
 use crate::{Engine, EngineError};
 
 impl Plan {

@@ -1,0 +1,110 @@
+//! What a request for a container means, decided and checked before the host is touched.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crioxide_cri_api::v1;
+use crioxide_names::ContainerId;
+use crioxide_runtime_spec::{labels, log_path};
+
+use crate::{
+    Engine, EngineError, engine::lookup_error, error::Context as _, index::LookupError, pod::Pod,
+    ports::ResolvedImage,
+};
+
+/// Everything that is decided before the host is touched.
+pub(super) struct Plan {
+    pub(super) id: ContainerId,
+    pub(super) name: String,
+    pub(super) pod: Arc<Pod>,
+    pub(super) config: v1::ContainerConfig,
+    pub(super) sandbox: v1::PodSandboxConfig,
+    pub(super) metadata: v1::ContainerMetadata,
+    pub(super) image: ResolvedImage,
+    /// The image as the request names it.
+    pub(super) image_text: String,
+    pub(super) log_path: PathBuf,
+    pub(super) privileged: bool,
+}
+
+impl Engine {
+    pub(super) fn pod_for(&self, id: &str) -> Result<Arc<Pod>, EngineError> {
+        let pod = self.inner.pods.find(id).map_err(|error| match error {
+            LookupError::Empty => EngineError::refused("PodSandboxId should not be empty"),
+            LookupError::NotFound { .. } => {
+                EngineError::refused(format!("specified sandbox not found: {id}"))
+            }
+            LookupError::Ambiguous { .. } => lookup_error("pod", id, &error),
+        })?;
+        if pod.is_stopped() {
+            return Err(EngineError::refused(format!(
+                "CreateContainer failed as the sandbox was stopped: {}",
+                pod.id
+            )));
+        }
+        Ok(pod)
+    }
+
+    pub(super) async fn plan_container(
+        &self,
+        config: v1::ContainerConfig,
+        sandbox: v1::PodSandboxConfig,
+        metadata: v1::ContainerMetadata,
+        pod: Arc<Pod>,
+        name: String,
+    ) -> Result<Plan, EngineError> {
+        labels::check_sizes(&config.labels)
+            .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
+        let image_text = config
+            .image
+            .as_ref()
+            .map(|image| image.image.clone())
+            .unwrap_or_default();
+        if image_text.is_empty() {
+            return Err(EngineError::refused(
+                "CreateContainerRequest.ContainerConfig.Image.Image is empty",
+            ));
+        }
+        let image = self.inner.ports.images.resolve(&image_text).await;
+        let image = image.doing(|| format!("failed to find image {image_text}"))?;
+        let image = image.ok_or_else(|| {
+            EngineError::refused(format!(
+                "image {image_text} not found: pull it before creating container {name}"
+            ))
+        })?;
+        let id = ContainerId::generate();
+        let pod_logs = std::path::Path::new(&pod.info.log_path)
+            .parent()
+            .unwrap_or(std::path::Path::new("/"));
+        let log_path =
+            log_path::log_path(&pod_logs.to_string_lossy(), &config.log_path, id.as_str())
+                .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
+        let security = config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref());
+        let privileged = security.is_some_and(|security| security.privileged);
+        // The user's own words survive where the kubelet resolved the image to an id.
+        let user_text = config
+            .image
+            .as_ref()
+            .map(|image| image.user_specified_image.clone())
+            .unwrap_or_default();
+        let image_text = if user_text.is_empty() {
+            image_text
+        } else {
+            user_text
+        };
+        Ok(Plan {
+            id,
+            name,
+            pod,
+            config,
+            sandbox,
+            metadata,
+            image,
+            image_text,
+            log_path,
+            privileged,
+        })
+    }
+}
