@@ -1,5 +1,6 @@
 //! The daemon's side: real pods by CRI.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,8 @@ pub(crate) struct Node {
     registry: ScriptedRegistry,
     image: String,
     handler: String,
+    /// Holds the images of both sides.
+    directory: tempfile::TempDir,
 }
 
 /// How long the parts of a pod's life took.
@@ -32,7 +35,10 @@ impl Node {
         let registry = ScriptedRegistry::start().await?;
         let busybox = ImageBuilder::busybox(Format::Oci)?.build()?;
         let image = registry.add("bench/busybox", "1", &busybox);
+        let directory = tempfile::tempdir_in(&options.directory)
+            .with_context(|| format!("make a directory in `{}`", options.directory.display()))?;
         let node = TestNode::start(NodeOptions {
+            root: Some(directory.path().join("root")),
             insecure_registries: vec![registry.host()],
             // As in production: a log line per call costs what it costs there, no more.
             log_level: "info".to_owned(),
@@ -45,6 +51,7 @@ impl Node {
             registry,
             image,
             handler: options.handler.clone(),
+            directory,
         })
     }
 
@@ -54,6 +61,22 @@ impl Node {
 
     pub(crate) fn registry_host(&self) -> String {
         self.registry.host()
+    }
+
+    /// Where images are unpacked.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The largest resident set that the daemon had.
+    pub(crate) fn peak_memory_kib(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.node.daemon_pid()?);
+        let status = std::fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|value| value.split_whitespace().next()?.parse().ok())
+            .with_context(|| format!("no VmHWM in `{path}`"))
     }
 
     /// One pod up, one exec, and down.

@@ -88,11 +88,12 @@ async fn measure(node: &daemon::Node, options: &Options, report: &mut Report) ->
     let image = pull::Image::make(options.image_mib)?;
     node.serve(&image);
     for round in 0..=options.pulls {
-        let floor = pull::floor(&image, &node.registry_host())?;
+        let floor = pull::floor(&image, &node.registry_host(), node.directory())?;
         let ours = node.pull().await?;
         if round > 0 {
             report.add(&format!("pull of {} MiB", options.image_mib), floor, ours);
         }
     }
+    report.peak_memory_kib = node.peak_memory_kib()?;
     Ok(())
 }

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--pods N] [--at-once N] [--batches N] [--pulls N] [--image-mib N]
-                         [--handler NAME] [--json FILE]
+                         [--handler NAME] [--json FILE] [--directory DIR]
 
+Images are unpacked below DIR by floor and daemon; put it on a journaled file system.
 Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or what was built last.";
 
 /// How much to measure.
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) handler: String,
     /// Where the figures go as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// Where images are unpacked, by both sides.
+    pub(crate) directory: PathBuf,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ impl Options {
             image_mib: 64,
             handler: String::new(),
             json: None,
+            directory: std::env::temp_dir(),
         };
         let mut words = arguments.iter();
         while let Some(name) = words.next() {
@@ -66,6 +70,7 @@ impl Options {
                 "--image-mib" => options.image_mib = number()?,
                 "--handler" => options.handler.clone_from(value),
                 "--json" => options.json = Some(value.into()),
+                "--directory" => options.directory = value.into(),
                 other => bail!("no option `{other}`\n{USAGE}"),
             }
         }

@@ -1,17 +1,22 @@
-//! The floor of a pull: fetch, verify, inflate, verify again and unpack, one thread per layer, and nothing else.
+//! The floor of a pull: fetch, verify, inflate, verify again and write the files, two layers at a time, then one flush of
+//! the file system, and nothing else.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{self, Blob, Compression, Format, ImageBuilder, Layer};
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 pub(crate) const REPOSITORY: &str = "bench/files";
 pub(crate) const TAG: &str = "1";
 const LAYERS: usize = 4;
+/// Layers under way at a time.
+const WORKERS: usize = 2;
 const BUFFER: usize = 256 << 10;
 
 /// An image made of files of this machine: they compress and unpack like those that people use.
@@ -26,9 +31,10 @@ impl Image {
     pub(crate) fn make(mib: usize) -> Result<Self> {
         let mut files = Files::below("/usr");
         let mut builder = ImageBuilder::new(Format::Oci);
+        // One layer is half of the image and the next a quarter: real images are as uneven.
         for number in 0..LAYERS {
             let mut layer = Layer::new();
-            let mut left = (mib << 20) / LAYERS;
+            let mut left = (mib << 20) >> (number + 1).min(LAYERS - 1);
             while let Some((path, bytes)) = files.next(left) {
                 left -= bytes.len().min(left);
                 layer = layer.file(&format!("layer{number}{path}"), &bytes, 0o644);
@@ -85,9 +91,9 @@ impl Files {
     }
 }
 
-/// One pull into an empty directory.
-pub(crate) fn floor(image: &Image, host: &str) -> Result<Duration> {
-    let folder = tempfile::tempdir().context("create a directory to unpack into")?;
+/// One pull into an empty directory below `place`, durable when it returns.
+pub(crate) fn floor(image: &Image, host: &str, place: &Path) -> Result<Duration> {
+    let folder = tempfile::tempdir_in(place).context("create a directory to unpack into")?;
     let started = Instant::now();
     fetch(host, &format!("manifests/{TAG}"), &mut std::io::sink())?;
     fetch(
@@ -95,16 +101,20 @@ pub(crate) fn floor(image: &Image, host: &str) -> Result<Duration> {
         &format!("blobs/{}", image.image.config.digest),
         &mut std::io::sink(),
     )?;
+    let mut layers: Vec<_> = image.image.layers.iter().zip(&image.diff_ids).collect();
+    layers.sort_by_key(|(blob, _)| std::cmp::Reverse(blob.bytes.len()));
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = image
-            .image
-            .layers
-            .iter()
-            .zip(&image.diff_ids)
-            .enumerate()
-            .map(|(number, (blob, diff_id))| {
-                let target = folder.path().join(number.to_string());
-                scope.spawn(move || layer(host, blob, diff_id, &target))
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some((blob, diff_id)) =
+                        layers.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        layer(host, blob, diff_id, &folder.path().join(&diff_id[7..]))?;
+                    }
+                    anyhow::Ok(())
+                })
             })
             .collect();
         for worker in workers {
@@ -114,6 +124,8 @@ pub(crate) fn floor(image: &Image, host: &str) -> Result<Duration> {
         }
         anyhow::Ok(())
     })?;
+    let directory = std::fs::File::open(folder.path()).context("open the directory")?;
+    rustix::fs::syncfs(directory).context("write everything to the device")?;
     Ok(started.elapsed())
 }
 
@@ -124,12 +136,13 @@ fn layer(host: &str, blob: &Blob, diff_id: &str, target: &Path) -> Result<()> {
     let inflated = Hashing::new(flate2::bufread::GzDecoder::new(BufReader::with_capacity(
         BUFFER, packed,
     )));
-    let mut archive = tar::Archive::new(inflated);
-    archive.set_preserve_mtime(true);
-    archive
-        .unpack(target)
-        .with_context(|| format!("unpack `{}`", blob.digest))?;
-    let mut inflated = archive.into_inner();
+    let mut archive = tar::Archive::new(BufReader::with_capacity(BUFFER, inflated));
+    let mut buffer = vec![0; BUFFER];
+    for entry in archive.entries().context("read a layer")? {
+        write(&mut entry.context("read a layer")?, target, &mut buffer)
+            .with_context(|| format!("unpack `{}`", blob.digest))?;
+    }
+    let mut inflated = archive.into_inner().into_inner();
     std::io::copy(&mut inflated, &mut std::io::sink()).context("read the end of a layer")?;
     ensure!(
         inflated.digest() == diff_id,
@@ -141,6 +154,35 @@ fn layer(host: &str, blob: &Blob, diff_id: &str, target: &Path) -> Result<()> {
         "layer `{}` is another",
         blob.digest
     );
+    Ok(())
+}
+
+/// Files and directories; the layers made here hold nothing else.
+fn write(entry: &mut tar::Entry<'_, impl Read>, target: &Path, buffer: &mut [u8]) -> Result<()> {
+    let path = target.join(entry.path()?);
+    let mode = Mode::from_raw_mode(entry.header().mode()? & 0o777);
+    if entry.header().entry_type().is_dir() {
+        std::fs::create_dir_all(&path)?;
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(&path, flags, mode) {
+        Err(rustix::io::Errno::NOENT) => {
+            std::fs::create_dir_all(path.parent().context("a file without a directory")?)?;
+            rustix::fs::open(&path, flags, mode)
+        }
+        other => other,
+    };
+    let mut file = std::fs::File::from(opened?);
+    loop {
+        let count = entry.read(buffer)?;
+        if count == 0 {
+            break;
+        }
+        file.write_all(&buffer[..count])?;
+    }
+    let modified = Duration::from_secs(entry.header().mtime()?);
+    file.set_modified(std::time::UNIX_EPOCH + modified)?;
     Ok(())
 }
 

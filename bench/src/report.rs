@@ -18,6 +18,8 @@ struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    /// The daemon's largest resident set so far.
+    pub(crate) peak_memory_kib: u64,
 }
 
 impl Report {
@@ -59,7 +61,7 @@ impl Report {
                 })
             })
             .collect();
-        json!({ "rows": rows })
+        json!({ "rows": rows, "peak_memory_kib": self.peak_memory_kib })
     }
 }
 
@@ -84,7 +86,7 @@ impl fmt::Display for Report {
             };
             writeln!(
                 f,
-                "{:<32} {:>4} {:>18} {:>18} {:>7.1}",
+                "{:<32} {:>4} {:>18} {:>18} {:>7.2}",
                 row.what,
                 row.floor.len(),
                 cell(&row.floor),
@@ -92,7 +94,11 @@ impl fmt::Display for Report {
                 row.ratio()
             )?;
         }
-        Ok(())
+        writeln!(
+            f,
+            "largest resident set of the daemon: {} MiB",
+            self.peak_memory_kib >> 10
+        )
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Content {
     /// Path below `/v2/` to answer.
-    answers: HashMap<String, Blob>,
+    answers: HashMap<String, Arc<Blob>>,
     /// Faults by a part of the path; each is used for every request that matches.
     faults: Vec<(String, Fault)>,
     requests: Vec<String>,
@@ -83,9 +83,10 @@ impl ScriptedRegistry {
         self.add_manifest(repository, tag, &image.manifest);
         let mut content = self.content();
         for blob in image.layers.iter().chain([&image.config]) {
-            content
-                .answers
-                .insert(format!("{repository}/blobs/{}", blob.digest), blob.clone());
+            content.answers.insert(
+                format!("{repository}/blobs/{}", blob.digest),
+                Arc::new(blob.clone()),
+            );
         }
         drop(content);
         format!("{}/{repository}:{tag}", self.host())
@@ -97,7 +98,7 @@ impl ScriptedRegistry {
         for reference in [tag, manifest.digest.as_str()] {
             content.answers.insert(
                 format!("{repository}/manifests/{reference}"),
-                manifest.clone(),
+                Arc::new(manifest.clone()),
             );
         }
     }
@@ -187,7 +188,7 @@ async fn answer(
             .await;
         }
         (Some(blob), _) => blob,
-        (None, _) if below.is_empty() => Blob::new("application/json", b"{}".to_vec()),
+        (None, _) if below.is_empty() => Arc::new(Blob::new("application/json", b"{}".to_vec())),
         (None, _) => {
             let body = br#"{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}"#;
             return send(
@@ -205,11 +206,11 @@ async fn answer(
         Some(Fault::Truncate) => sent /= 2,
         Some(Fault::Corrupt) => {
             let middle = sent / 2;
-            blob.bytes[middle] ^= 1;
+            Arc::make_mut(&mut blob).bytes[middle] ^= 1;
         }
         Some(Fault::Replace(bytes)) => {
-            blob.bytes = bytes;
-            sent = blob.bytes.len();
+            sent = bytes.len();
+            Arc::make_mut(&mut blob).bytes = bytes;
         }
         _ => {}
     }
