@@ -3,6 +3,7 @@
 mod commit;
 mod error;
 mod resolve;
+mod schema1;
 
 use std::sync::Arc;
 
@@ -15,10 +16,11 @@ pub use error::CopyError;
 
 use crate::layer::{LayerError, LayerTask, StagedLayer};
 use crate::layer_locks::LayerLocks;
+use crate::manifest::Descriptor;
 use crate::platform::Platform;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::Source;
-use resolve::ResolvedImage;
+use resolve::{Resolved, ResolvedImage};
 
 /// What all copies into one store share.
 #[derive(Debug)]
@@ -54,7 +56,17 @@ impl Copier {
         names: Vec<String>,
         audience: Arc<Audience>,
     ) -> Result<CopiedImage, CopyError> {
-        let image = resolve::resolve(&*source, &self.platform).await?;
+        let image = match resolve::resolve(&*source, &self.platform).await? {
+            Resolved::Image(image) => image,
+            Resolved::Schema1(manifests, manifest) => {
+                let (image, staged) = self
+                    .fetch_schema1(&source, manifests, &manifest, &audience)
+                    .await?;
+                let ids = image.layer_ids();
+                audience.report(&ProgressEvent::Committing);
+                return self.commit(image, ids, (), staged, names).await;
+            }
+        };
         audience.report(&ProgressEvent::Resolved {
             source: source.name(),
             layers: image
@@ -66,6 +78,19 @@ impl Copier {
         let slots = self.slots(&image).await?;
         let staged = self.fetch(&source, &image, &slots, &audience).await?;
         audience.report(&ProgressEvent::Committing);
+        let ids: Vec<_> = slots.iter().map(|slot| slot.id.clone()).collect();
+        self.commit(*image, ids, slots, staged, names).await
+    }
+
+    /// Records an image whose layers are all there; `locks` are held until then.
+    async fn commit(
+        &self,
+        image: ResolvedImage,
+        ids: Vec<LayerId>,
+        locks: impl Send + 'static,
+        staged: Vec<StagedLayer>,
+        names: Vec<String>,
+    ) -> Result<CopiedImage, CopyError> {
         let store = self.store.clone();
         let copied = CopiedImage {
             id: image.id.clone(),
@@ -73,9 +98,8 @@ impl Copier {
         };
         // Runs to its end even if nobody waits any more: an image is recorded whole or not at all.
         let committing = tokio::task::spawn_blocking(move || {
-            let ids: Vec<_> = slots.iter().map(|slot| slot.id.clone()).collect();
             let result = commit::commit(&store, image, &ids, staged, names);
-            drop(slots);
+            drop(locks);
             result
         });
         committing
@@ -117,32 +141,44 @@ impl Copier {
         slots: &[Slot],
         audience: &Arc<Audience>,
     ) -> Result<Vec<StagedLayer>, CopyError> {
-        let mut tasks = Vec::new();
-        let (stopper, stop) = watch::channel(false);
+        let mut wanted = Vec::new();
         for (index, slot) in slots.iter().enumerate() {
-            let blob = image.layers[index].clone();
+            let blob = &image.layers[index];
             if slot.missing.is_none() {
-                let (digest, total) = (blob.digest, blob.size);
-                let state = LayerState::Reused;
                 audience.report(&ProgressEvent::Layer {
                     index,
-                    digest,
-                    done: total,
-                    total,
-                    state,
+                    digest: blob.digest.clone(),
+                    done: blob.size,
+                    total: blob.size,
+                    state: LayerState::Reused,
                 });
-                continue;
+            } else {
+                wanted.push((index, blob.clone(), Some(image.diff_ids[index].clone())));
             }
-            tasks.push(LayerTask {
+        }
+        self.fetch_layers(source, wanted, audience).await
+    }
+
+    /// Fetches and unpacks layers, given by position, blob and the digest that their tars must have if it is known.
+    async fn fetch_layers(
+        &self,
+        source: &Arc<dyn Source>,
+        wanted: Vec<(usize, Descriptor, Option<Digest>)>,
+        audience: &Arc<Audience>,
+    ) -> Result<Vec<StagedLayer>, CopyError> {
+        let (stopper, stop) = watch::channel(false);
+        let mut tasks: Vec<_> = wanted
+            .into_iter()
+            .map(|(index, blob, diff_id)| LayerTask {
                 store: self.store.clone(),
                 source: source.clone(),
                 audience: audience.clone(),
                 index,
                 blob,
-                diff_id: image.diff_ids[index].clone(),
+                diff_id,
                 stop: stop.clone(),
-            });
-        }
+            })
+            .collect();
         tasks.sort_by_key(|task| std::cmp::Reverse(task.blob.size));
         let mut running = JoinSet::new();
         for task in tasks {

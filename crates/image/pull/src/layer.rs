@@ -33,8 +33,8 @@ pub(crate) struct LayerTask {
     /// Position, base layer first.
     pub(crate) index: usize,
     pub(crate) blob: Descriptor,
-    /// Digest that its tar must have.
-    pub(crate) diff_id: Digest,
+    /// Digest that its tar must have, if that is known.
+    pub(crate) diff_id: Option<Digest>,
     /// Says when another layer of the image has failed.
     pub(crate) stop: StopSignal,
 }
@@ -55,6 +55,11 @@ impl LayerTask {
     /// Fetches, verifies and unpacks the layer. Returns only when its thread has ended, so that after a failure nothing
     /// is left.
     pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
+        if self.blob.media_type.ends_with("+encrypted") {
+            return Err(LayerError::Encrypted {
+                digest: self.blob.digest,
+            });
+        }
         self.report(0, LayerState::Fetching);
         let blob = tokio::select! {
             blob = self.source.blob(&self.blob) => blob.map_err(|source| self.fetch_failed(source))?,
@@ -84,14 +89,16 @@ impl LayerTask {
                 });
             }
         };
-        if summary.diff_id != self.diff_id {
+        if let Some(wanted) = &self.diff_id
+            && summary.diff_id != *wanted
+        {
             let actual = summary.diff_id.clone();
             tokio::task::spawn_blocking(move || drop(staging))
                 .await
                 .ok();
             return Err(LayerError::WrongDiffId {
                 digest: self.blob.digest.clone(),
-                wanted: self.diff_id.clone(),
+                wanted: wanted.clone(),
                 actual,
             });
         }

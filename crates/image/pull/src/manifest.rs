@@ -1,4 +1,6 @@
-//! Manifests as registries serve them: Docker schema 2 and OCI, single or lists.
+//! Manifests as registries serve them: Docker schema 1 and 2 and OCI, single or lists.
+
+mod schema1;
 
 use std::collections::BTreeMap;
 
@@ -6,6 +8,7 @@ use crioxide_names::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::platform::Platform;
+pub(crate) use schema1::Schema1;
 
 /// More layers than this cannot be mounted and are an attack (the driver's own limit is 500).
 const MAX_LAYERS: usize = 500;
@@ -25,6 +28,8 @@ pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.
 pub(crate) enum Manifest {
     /// One image.
     Image(ImageManifest),
+    /// One image in the old format, which does not say all that is to be known.
+    Schema1(Schema1),
     /// One of several images is to be chosen.
     List(Vec<Instance>),
 }
@@ -52,6 +57,8 @@ pub(crate) struct Descriptor {
     pub(crate) digest: Digest,
     /// Bytes.
     pub(crate) size: u64,
+    /// Other servers that have it.
+    pub(crate) urls: Vec<String>,
 }
 
 /// Why a manifest cannot be used.
@@ -73,7 +80,7 @@ pub enum ManifestError {
         /// What is wrong.
         reason: String,
     },
-    /// An image that is not a container image: an artifact, or the old schema 1.
+    /// Something else than a container image: an artifact.
     #[error("manifest `{digest}` is not a container image: {reason}")]
     NotAnImage {
         /// Digest of the manifest.
@@ -125,6 +132,8 @@ struct RawDescriptor {
     size: i64,
     platform: Option<RawPlatform>,
     #[serde(default, deserialize_with = "or_default")]
+    urls: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
     annotations: BTreeMap<String, String>,
 }
 
@@ -166,6 +175,11 @@ impl Manifest {
             digest: digest.to_string(),
             source,
         })?;
+        if raw.schema_version == 1 {
+            let payload = crioxide_registry::signed_payload(bytes);
+            let parsed = Schema1::parse(payload.as_deref().unwrap_or(bytes));
+            return parsed.map(Self::Schema1).map_err(invalid);
+        }
         if raw.schema_version != 2 {
             return Err(not_an_image(format!(
                 "manifest schema {} is not supported",
@@ -246,6 +260,7 @@ impl RawDescriptor {
             media_type: self.media_type,
             digest,
             size,
+            urls: self.urls,
         })
     }
 

@@ -218,6 +218,7 @@ impl Inner {
             Some(path) => self.auth.preferring(path.clone()),
             None => self.auth.clone(),
         };
+        let auth = auth.consulting(self.conf().credential_helpers());
         // The request's credentials are for the registry that it names, not for its mirrors.
         let credentials = request
             .credentials
@@ -226,6 +227,7 @@ impl Inner {
         let repository = self
             .client
             .repository(endpoint, credentials, &auth)
+            .await
             .map_err(|source| PullError::Endpoint {
                 reference: reference.to_string(),
                 source,

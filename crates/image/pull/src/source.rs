@@ -57,6 +57,9 @@ pub(crate) trait Source: Send + Sync {
     /// A blob. Its size and digest are for the reader to verify.
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError>;
 
+    /// The size of a blob of which only the digest is known.
+    async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError>;
+
     /// Names that the image brings along.
     fn embedded_names(&self) -> Vec<ImageReference> {
         Vec::new()

@@ -1,12 +1,14 @@
 //! Who we are to a registry: credentials of a request, auth files, bearer tokens.
 
 mod challenge;
+mod credential_helper;
 mod file;
 mod token;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use credential_helper::CredentialHelperError;
 pub use file::{AuthFiles, LoadAuthFileError};
 
 pub(crate) use challenge::Challenge;

@@ -106,7 +106,7 @@ impl RegistryClient {
 
     /// The repository of an endpoint. Credentials come from `credentials`, else from `auth` by the endpoint's own
     /// name, so a mirror is never shown the login of the registry it mirrors.
-    pub fn repository(
+    pub async fn repository(
         self: &Arc<Self>,
         endpoint: &Endpoint,
         credentials: Option<Credentials>,
@@ -114,7 +114,18 @@ impl RegistryClient {
     ) -> Result<Repository, FetchError> {
         let credentials = match credentials {
             Some(credentials) => Some(credentials),
-            None => auth.lookup(&endpoint.host, &endpoint.repository)?,
+            // Files and programs are not for async threads.
+            None => {
+                let (auth, host) = (auth.clone(), endpoint.host.clone());
+                let path = endpoint.repository.clone();
+                let looked = tokio::task::spawn_blocking(move || auth.lookup(&host, &path)).await;
+                looked.map_err(|_| FetchError::Interrupted {
+                    what: format!("credentials for `{}`", endpoint.host),
+                    host: endpoint.host.clone(),
+                    received: 0,
+                    source: None,
+                })??
+            }
         };
         Ok(Repository::new(self.clone(), endpoint, credentials))
     }

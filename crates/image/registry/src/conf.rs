@@ -46,6 +46,7 @@ pub struct RegistriesConf {
     search_origin: PathBuf,
     aliases: BTreeMap<String, Alias>,
     short_name_mode: ShortNameMode,
+    credential_helpers: Vec<String>,
 }
 
 /// What a short name stands for, and the file that says so.
@@ -116,6 +117,12 @@ impl RegistriesConf {
         &self.registries
     }
 
+    /// The programs to ask for credentials, in this order; none means auth files only.
+    #[must_use]
+    pub fn credential_helpers(&self) -> &[String] {
+        &self.credential_helpers
+    }
+
     /// Replaces the short-name mode, as crio.conf's `short_name_mode` does.
     #[must_use]
     pub fn with_short_name_mode(mut self, mode: ShortNameMode) -> Self {
@@ -140,6 +147,9 @@ impl RegistriesConf {
         }
         if let Some(mode) = parsed.short_name_mode {
             self.short_name_mode = mode;
+        }
+        if let Some(helpers) = parsed.credential_helpers {
+            self.credential_helpers = helpers;
         }
         self.merge_aliases(parsed.aliases, path);
     }

@@ -11,9 +11,10 @@ mod client;
 mod conf;
 mod content;
 mod policy;
+mod schema1;
 mod secret;
 
-pub use auth::{AuthFiles, Credentials, LoadAuthFileError};
+pub use auth::{AuthFiles, CredentialHelperError, Credentials, LoadAuthFileError};
 pub use certs::LoadCertificatesError;
 pub use client::{
     BlobStream, ClientSettings, FetchError, FetchedManifest, MAX_MANIFEST, OnStall, Phase,
@@ -25,4 +26,5 @@ pub use conf::{
 };
 pub use content::ContentHasher;
 pub use policy::{LoadPolicyError, Policy, PolicyError, Transport};
+pub use schema1::{manifest_digest, signed_payload};
 pub use secret::Secret;

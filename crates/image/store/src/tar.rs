@@ -12,7 +12,7 @@ mod reader;
 mod sparse;
 
 pub(crate) use entry::{Entry, Kind, Time};
-pub(crate) use reader::{Observer, TarReader};
+pub(crate) use reader::{Chunks, Observer, TarReader};
 pub(crate) use sparse::Extent;
 
 /// Most headers of one archive.

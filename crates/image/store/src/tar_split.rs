@@ -8,11 +8,13 @@ mod writer;
 pub use replay::{LayerTar, LayerTarError};
 pub(crate) use writer::TarSplitWriter;
 
-use crc::{CRC_64_GO_ISO, Crc, Table};
+use crc_fast::CrcAlgorithm;
 use serde::{Deserialize, Serialize};
 
 /// The checksum of file content; big-endian in the file.
-pub(crate) static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
+pub(crate) fn content_crc() -> crc_fast::Digest {
+    crc_fast::Digest::new(CrcAlgorithm::Crc64GoIso)
+}
 
 const FILE: u8 = 1;
 const SEGMENT: u8 = 2;

@@ -1,5 +1,8 @@
 //! Unpacking a layer: one pass over the tar that hashes it, writes its files by descriptor, and keeps its tar-split.
+//!
+//! Two threads share the work: one reads, decompresses and hashes ([`ahead`]), the other one makes the files.
 
+mod ahead;
 mod directories;
 mod error;
 mod extract;
@@ -11,11 +14,10 @@ pub use error::UnpackError;
 
 use self::extract::{ContentSource, Extractor};
 use crate::driver::RootMode;
-use crate::tar::{Entry, Kind, Observer, TarError, TarReader};
-use crate::tar_split::{CRC, TarSplitWriter};
+use crate::tar::{Chunks, Entry, Kind, Observer, TarError, TarReader};
+use crate::tar_split::{TarSplitWriter, content_crc};
 use crioxide_files::InRoot;
 use crioxide_names::Digest;
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -45,8 +47,35 @@ pub(crate) struct Unpacked {
 pub(crate) fn unpack(
     content: &Path,
     tar_split: &Path,
-    reader: impl Read,
+    reader: impl Read + Send,
 ) -> Result<Unpacked, UnpackError> {
+    let (made, digest) = ahead::read_ahead(reader, |ahead| make(content, tar_split, ahead))
+        .map_err(|source| TarError::Read { offset: 0, source })?;
+    let Made {
+        diff_size,
+        uids,
+        gids,
+        root,
+    } = made?;
+    let diff_id = Digest::from_sha256(&digest);
+    let summary = UnpackSummary {
+        diff_id,
+        diff_size,
+        uids,
+        gids,
+    };
+    Ok(Unpacked { summary, root })
+}
+
+/// What making the files found out.
+struct Made {
+    diff_size: u64,
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+    root: RootMode,
+}
+
+fn make(content: &Path, tar_split: &Path, chunks: impl Chunks) -> Result<Made, UnpackError> {
     let root = InRoot::open(content)?;
     let mut extractor = Extractor::new(root);
     let file = File::options()
@@ -60,9 +89,8 @@ pub(crate) fn unpack(
     })?;
     let recorder = Recorder {
         split: TarSplitWriter::new(file),
-        hasher: Sha256::new(),
     };
-    let mut tar = TarReader::new(reader, recorder);
+    let mut tar = TarReader::new(chunks, recorder);
     let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
 
     while let Some(entry) = tar.next_entry()? {
@@ -77,26 +105,23 @@ pub(crate) fn unpack(
         unpack_entry(&mut tar, &mut extractor, &entry, &path)?;
     }
     let diff_size = tar.offset();
-    let Recorder { split, hasher } = tar.observer;
-    split.finish().map_err(|source| UnpackError::TarSplit {
-        path: tar_split.to_owned(),
-        source,
-    })?;
+    tar.observer
+        .split
+        .finish()
+        .map_err(|source| UnpackError::TarSplit {
+            path: tar_split.to_owned(),
+            source,
+        })?;
     let root = extractor.finish()?;
-    let diff_id = Digest::from_sha256(&hasher.finalize().into());
-    let (uids, gids) = (uids.into_iter().collect(), gids.into_iter().collect());
-    Ok(Unpacked {
-        summary: UnpackSummary {
-            diff_id,
-            diff_size,
-            uids,
-            gids,
-        },
+    Ok(Made {
+        diff_size,
+        uids: uids.into_iter().collect(),
+        gids: gids.into_iter().collect(),
         root,
     })
 }
 
-fn unpack_entry<R: Read>(
+fn unpack_entry<R: Chunks>(
     tar: &mut TarReader<R, Recorder>,
     extractor: &mut Extractor,
     entry: &Entry,
@@ -128,7 +153,7 @@ fn unpack_entry<R: Read>(
     }
     let mut content = EntryContent {
         tar,
-        crc: plain.then(|| CRC.digest()),
+        crc: plain.then(content_crc),
     };
     match whiteout::meaning(path) {
         whiteout::Meaning::Ordinary => extractor.extract(entry, path, &mut content)?,
@@ -159,10 +184,10 @@ fn unpack_entry<R: Read>(
 /// The current entry's content: with its checksum for plain files, kept whole for sparse ones.
 struct EntryContent<'t, R> {
     tar: &'t mut TarReader<R, Recorder>,
-    crc: Option<crc::Digest<'static, u64, crc::Table<16>>>,
+    crc: Option<crc_fast::Digest>,
 }
 
-impl<R: Read> ContentSource for EntryContent<'_, R> {
+impl<R: Chunks> ContentSource for EntryContent<'_, R> {
     fn next(&mut self, limit: u64) -> Result<&[u8], TarError> {
         match &mut self.crc {
             None => self.tar.raw_content(limit),
@@ -175,17 +200,12 @@ impl<R: Read> ContentSource for EntryContent<'_, R> {
     }
 }
 
-/// Hashes the stream and keeps what is not file content.
+/// Keeps what is not file content.
 struct Recorder {
     split: TarSplitWriter,
-    hasher: Sha256,
 }
 
 impl Observer for Recorder {
-    fn stream(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-    }
-
     fn raw(&mut self, bytes: &[u8]) -> Result<(), std::io::Error> {
         self.split.raw(bytes)
     }

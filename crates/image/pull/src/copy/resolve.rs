@@ -5,7 +5,7 @@ use crioxide_registry::ContentHasher;
 
 use super::CopyError;
 use crate::config::{ImageConfig, MAX_CONFIG};
-use crate::manifest::{Descriptor, Manifest, ManifestError, choose};
+use crate::manifest::{Descriptor, ImageManifest, Manifest, ManifestError, Schema1, choose};
 use crate::platform::Platform;
 use crate::source::{RawManifest, Source};
 
@@ -26,13 +26,37 @@ pub(super) struct ResolvedImage {
     pub(super) diff_ids: Vec<Digest>,
 }
 
+/// An image as far as it can be known before its layers are.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// Everything.
+    Image(Box<ResolvedImage>),
+    /// One in the old format, whose config follows from its layers.
+    Schema1(Manifests, Schema1),
+}
+
+/// The documents that led to an image.
+#[derive(Debug)]
+pub(super) struct Manifests {
+    pub(super) top: RawManifest,
+    /// The image's own manifest, if `top` is a list.
+    pub(super) instance: Option<RawManifest>,
+}
+
 pub(super) async fn resolve(
     source: &dyn Source,
     platform: &Platform,
-) -> Result<ResolvedImage, CopyError> {
+) -> Result<Resolved, CopyError> {
     let top = source.top_manifest().await?;
     let (manifest, instance) = match Manifest::parse(&top.bytes, &top.media_type, &top.digest)? {
         Manifest::Image(manifest) => (manifest, None),
+        Manifest::Schema1(manifest) => {
+            let manifests = Manifests {
+                top,
+                instance: None,
+            };
+            return Ok(Resolved::Schema1(manifests, manifest));
+        }
         Manifest::List(instances) => {
             let chosen = choose(&instances, platform, &top.digest)?;
             let mut instance = source.manifest(&chosen.digest).await?;
@@ -41,6 +65,11 @@ pub(super) async fn resolve(
             }
             match Manifest::parse(&instance.bytes, &instance.media_type, &instance.digest)? {
                 Manifest::Image(manifest) => (manifest, Some(instance)),
+                Manifest::Schema1(manifest) => {
+                    let instance = Some(instance);
+                    let manifests = Manifests { top, instance };
+                    return Ok(Resolved::Schema1(manifests, manifest));
+                }
                 Manifest::List(_) => {
                     let digest = instance.digest.to_string();
                     let reason = "a list inside a list".to_owned();
@@ -50,45 +79,59 @@ pub(super) async fn resolve(
         }
     };
     let config_bytes = read_config(source, &manifest.config).await?;
-    let flawed = |reason: String| CopyError::Config {
-        digest: manifest.config.digest.to_string(),
-        reason,
-    };
-    let config = ImageConfig::parse(&config_bytes).map_err(|e| flawed(e.to_string()))?;
-    if !config.os.is_empty() && config.os != platform.os {
-        return Err(flawed(format!(
-            "the image is for operating system `{}`, not `{}`",
-            config.os, platform.os
-        )));
+    let manifests = Manifests { top, instance };
+    let image = ResolvedImage::new(manifests, manifest, config_bytes, platform)?;
+    Ok(Resolved::Image(Box::new(image)))
+}
+
+impl ResolvedImage {
+    /// Puts together what belongs together, and checks that it does.
+    pub(super) fn new(
+        manifests: Manifests,
+        manifest: ImageManifest,
+        config_bytes: Vec<u8>,
+        platform: &Platform,
+    ) -> Result<Self, CopyError> {
+        let flawed = |reason: String| CopyError::Config {
+            digest: manifest.config.digest.to_string(),
+            reason,
+        };
+        let config = ImageConfig::parse(&config_bytes).map_err(|e| flawed(e.to_string()))?;
+        if !config.os.is_empty() && config.os != platform.os {
+            return Err(flawed(format!(
+                "the image is for operating system `{}`, not `{}`",
+                config.os, platform.os
+            )));
+        }
+        if !config.architecture.is_empty() && config.architecture != platform.architecture {
+            tracing::info!(
+                image = config.architecture,
+                host = platform.architecture,
+                "image is for another architecture"
+            );
+        }
+        let diff_ids = config.diff_ids().map_err(flawed)?;
+        if diff_ids.len() != manifest.layers.len() {
+            let counts = format!(
+                "{} diff ids for {} layers",
+                diff_ids.len(),
+                manifest.layers.len()
+            );
+            return Err(flawed(counts));
+        }
+        // A longer digest than SHA-256 cannot be an id as it is.
+        let id = ImageId::parse(manifest.config.digest.hex()).map_err(|e| flawed(e.to_string()))?;
+        Ok(Self {
+            id,
+            top: manifests.top,
+            instance: manifests.instance,
+            config_digest: manifest.config.digest,
+            config_bytes,
+            config,
+            layers: manifest.layers,
+            diff_ids,
+        })
     }
-    if !config.architecture.is_empty() && config.architecture != platform.architecture {
-        tracing::info!(
-            image = config.architecture,
-            host = platform.architecture,
-            "image is for another architecture"
-        );
-    }
-    let diff_ids = config.diff_ids().map_err(flawed)?;
-    if diff_ids.len() != manifest.layers.len() {
-        let counts = format!(
-            "{} diff ids for {} layers",
-            diff_ids.len(),
-            manifest.layers.len()
-        );
-        return Err(flawed(counts));
-    }
-    // A longer digest than SHA-256 cannot be an id as it is.
-    let id = ImageId::parse(manifest.config.digest.hex()).map_err(|e| flawed(e.to_string()))?;
-    Ok(ResolvedImage {
-        id,
-        top,
-        instance,
-        config_digest: manifest.config.digest,
-        config_bytes,
-        config,
-        layers: manifest.layers,
-        diff_ids,
-    })
 }
 
 async fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, CopyError> {

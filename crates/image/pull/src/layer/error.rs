@@ -53,6 +53,12 @@ pub enum LayerError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// Its content can be read with a key only.
+    #[error("layer `{digest}` is encrypted, and decryption is not supported yet")]
+    Encrypted {
+        /// The blob.
+        digest: Digest,
+    },
     /// It cannot be unpacked or recorded.
     #[error("store layer `{digest}`")]
     Store {

@@ -86,6 +86,7 @@ fn a_synthesized_manifest_parses_back() {
         media_type: String::new(),
         digest: Digest::parse(&digest(digit)).unwrap(),
         size: 7,
+        urls: Vec::new(),
     };
     let bytes = synthesize(&content('1'), &[content('2'), content('3')]);
     let Manifest::Image(image) = parse(std::str::from_utf8(&bytes).unwrap()).unwrap() else {

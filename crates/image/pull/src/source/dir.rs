@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use crioxide_names::{Algorithm, Digest};
-use crioxide_registry::{ContentHasher, MAX_MANIFEST};
+use crioxide_registry::{MAX_MANIFEST, manifest_digest};
 
 use super::file::{FileBlob, read_document};
 use super::{Blob, RawManifest, ReadSourceError, Source, SourceError};
@@ -32,7 +32,7 @@ impl Source for DirSource {
 
     async fn top_manifest(&self) -> Result<RawManifest, SourceError> {
         let bytes = read_document(&self.path.join("manifest.json"), MAX_MANIFEST)?;
-        let digest = ContentHasher::digest_of(Algorithm::Sha256, &bytes);
+        let digest = manifest_digest(Algorithm::Sha256, &bytes);
         Ok(RawManifest {
             bytes,
             media_type: String::new(),
@@ -51,6 +51,16 @@ impl Source for DirSource {
             &self.path.join(descriptor.digest.hex()),
         )?))
     }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {
+        Ok(size_of(&self.path.join(digest.hex()))?)
+    }
+}
+
+/// The size of a file.
+pub(super) fn size_of(path: &Path) -> Result<u64, ReadSourceError> {
+    let metadata = path.metadata().map_err(|e| ReadSourceError::io(path, e))?;
+    Ok(metadata.len())
 }
 
 /// A manifest whose content is what its name says.
@@ -59,7 +69,7 @@ pub(super) fn verified(
     bytes: Vec<u8>,
     digest: &Digest,
 ) -> Result<RawManifest, ReadSourceError> {
-    let actual = ContentHasher::digest_of(digest.algorithm(), &bytes);
+    let actual = manifest_digest(digest.algorithm(), &bytes);
     if actual != *digest {
         let reason = format!("manifest `{digest}` has digest `{actual}`");
         return Err(ReadSourceError::content(path, reason));

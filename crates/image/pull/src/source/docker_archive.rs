@@ -69,6 +69,7 @@ impl DockerArchiveSource {
                 media_type: String::new(),
                 digest: digest.clone(),
                 size,
+                urls: Vec::new(),
             });
         }
         let digest = ContentHasher::digest_of(Algorithm::Sha256, &config);
@@ -76,6 +77,7 @@ impl DockerArchiveSource {
             media_type: String::new(),
             digest: digest.clone(),
             size: config.len() as u64,
+            urls: Vec::new(),
         };
         let bytes = synthesize(&described, &layers);
         let manifest = RawManifest {
@@ -179,6 +181,11 @@ impl Source for DockerArchiveSource {
         let (_, plain) =
             decompress(self.archive.reader(member)?).map_err(|e| ReadSourceError::io(path, e))?;
         Ok(Blob::File(FileBlob::new(path, plain)))
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {
+        let reason = format!("no size of `{digest}`");
+        Err(ReadSourceError::content(self.archive.path(), reason).into())
     }
 
     fn embedded_names(&self) -> Vec<ImageReference> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crioxide_names::{Algorithm, Digest, ImageReference};
 use crioxide_registry::{ContentHasher, MAX_MANIFEST};
 
-use super::dir::verified;
+use super::dir::{size_of, verified};
 use super::file::{FileBlob, read_document};
 use super::{Archive, Blob, RawManifest, ReadSourceError, Source, SourceError};
 use crate::manifest::{Descriptor, Instance, Manifest};
@@ -95,6 +95,15 @@ impl LayoutStore {
         }
     }
 
+    fn size(&self, name: &str) -> Result<u64, ReadSourceError> {
+        match self {
+            Self::Directory(path) => size_of(&path.join(name)),
+            Self::Archive(archive) => archive.size(name).ok_or_else(|| {
+                ReadSourceError::content(archive.path(), format!("no `{name}` in it"))
+            }),
+        }
+    }
+
     fn blob(&self, name: &str) -> Result<FileBlob, ReadSourceError> {
         match self {
             Self::Directory(path) => FileBlob::open(&path.join(name)),
@@ -126,6 +135,10 @@ impl Source for OciLayoutSource {
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError> {
         Ok(Blob::File(self.store.blob(&blob_name(&descriptor.digest))?))
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {
+        Ok(self.store.size(&blob_name(digest))?)
     }
 
     fn embedded_names(&self) -> Vec<ImageReference> {

@@ -48,11 +48,27 @@ impl Source for RegistrySource {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError> {
+        for url in &descriptor.urls {
+            match self
+                .repository
+                .open_foreign_blob(url, descriptor.size)
+                .await
+            {
+                Ok(stream) => return Ok(Blob::Remote(Box::new(stream))),
+                Err(error) => {
+                    tracing::info!(digest = %descriptor.digest, %error, "foreign server failed, trying the next");
+                }
+            }
+        }
         let stream = self
             .repository
             .open_blob(&descriptor.digest, descriptor.size)
             .await?;
         Ok(Blob::Remote(Box::new(stream)))
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {
+        Ok(self.repository.blob_size(digest).await?)
     }
 }
 

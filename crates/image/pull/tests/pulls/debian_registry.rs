@@ -60,7 +60,7 @@ impl Drop for Registry {
 }
 
 /// Whether all programs are there; says so when one is not.
-fn has(programs: &[&str]) -> bool {
+pub(crate) fn has(programs: &[&str]) -> bool {
     for program in programs {
         let version = Command::new(program)
             .arg("--version")
@@ -75,7 +75,7 @@ fn has(programs: &[&str]) -> bool {
     true
 }
 
-fn skopeo(arguments: &[&str]) {
+pub(crate) fn skopeo(arguments: &[&str]) {
     let done = Command::new("skopeo")
         .arg("--insecure-policy")
         .args(arguments)

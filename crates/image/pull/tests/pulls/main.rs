@@ -6,6 +6,7 @@ mod debian_registry;
 mod faults;
 mod files;
 mod fixture;
+mod formats;
 mod good;
 mod image;
 mod server;

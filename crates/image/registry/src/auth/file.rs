@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Credentials;
+use super::{CredentialHelperError, Credentials, credential_helper};
 use crate::secret::Secret;
 
 /// An auth file larger than this is not read (bytes).
@@ -16,7 +16,14 @@ const MAX_AUTH_FILE: u64 = 4 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct AuthFiles {
     paths: Vec<PathBuf>,
+    /// What is asked, in this order; nothing means the files only.
+    helpers: Vec<String>,
 }
+
+/// The name of the files themselves among credential helpers.
+const FILES: &str = "containers-auth.json";
+/// What Docker calls its registry when it asks a helper for it.
+const DOCKER_SERVER: &str = "https://index.docker.io/v1/";
 
 /// Why an auth file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +51,21 @@ pub enum LoadAuthFileError {
         line: usize,
         /// Column of the flaw, from 1.
         column: usize,
+    },
+    /// A program that a file refers to does not give an answer.
+    #[error("auth file `{}`", path.display())]
+    Helper {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CredentialHelperError,
+    },
+    /// A program that registries.conf refers to does not give an answer.
+    #[error("`credential-helpers` of registries.conf")]
+    ConfiguredHelper {
+        /// What is wrong.
+        #[source]
+        source: CredentialHelperError,
     },
     /// An entry's `auth` is not base64 of `user:password`.
     #[error("auth file `{}`: `auth` of `{key}` is not base64 of user:password", path.display())]
@@ -82,7 +104,10 @@ impl AuthFiles {
     /// Uses these files, first one first; missing ones are passed over.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths }
+        Self {
+            paths,
+            helpers: Vec::new(),
+        }
     }
 
     /// The places where container tools of root keep their logins.
@@ -102,7 +127,16 @@ impl AuthFiles {
             paths.push(home.join(".docker/config.json"));
             paths.push(home.join(".dockercfg"));
         }
-        Self { paths }
+        Self::new(paths)
+    }
+
+    /// Asks these credential helpers, by name and in this order; the files are called `containers-auth.json` among them.
+    #[must_use]
+    pub fn consulting(&self, helpers: &[String]) -> Self {
+        Self {
+            paths: self.paths.clone(),
+            helpers: helpers.to_vec(),
+        }
     }
 
     /// Asks `path` before all others.
@@ -110,12 +144,37 @@ impl AuthFiles {
     pub fn preferring(&self, path: PathBuf) -> Self {
         let mut paths = vec![path];
         paths.extend(self.paths.iter().cloned());
-        Self { paths }
+        Self {
+            paths,
+            helpers: self.helpers.clone(),
+        }
     }
 
     /// The credentials for `host/repository`: the entry with the longest matching key of the first
-    /// file that has one.
+    /// file that has one. May run credential helpers, and then blocks until they answer.
     pub fn lookup(
+        &self,
+        host: &str,
+        repository: &str,
+    ) -> Result<Option<Credentials>, LoadAuthFileError> {
+        if self.helpers.is_empty() {
+            return self.lookup_in_files(host, repository);
+        }
+        for name in &self.helpers {
+            let found = if name == FILES {
+                self.lookup_in_files(host, repository)?
+            } else {
+                credential_helper::ask(name, docker_host(host))
+                    .map_err(|source| LoadAuthFileError::ConfiguredHelper { source })?
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn lookup_in_files(
         &self,
         host: &str,
         repository: &str,
@@ -139,8 +198,19 @@ fn lookup_in(
         return Ok(None);
     };
     let file = parse(path, &bytes)?;
-    if file.cred_helpers.contains_key(host) || !file.creds_store.is_empty() {
-        tracing::warn!(file = %path.display(), host, "credential helpers are not supported yet");
+    let ask = |helper: &str, server: &str| {
+        credential_helper::ask(helper, server).map_err(|source| LoadAuthFileError::Helper {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let host_key = docker_host(host);
+    if let Some((_, helper)) = file
+        .cred_helpers
+        .iter()
+        .find(|(key, _)| normalize(key) == host_key)
+    {
+        return ask(helper, host_key);
     }
     for key in keys(host, repository) {
         let found = file.auths.iter().find(|(name, _)| normalize(name) == key);
@@ -150,7 +220,14 @@ fn lookup_in(
             return Ok(Some(credentials));
         }
     }
-    Ok(None)
+    if file.creds_store.is_empty() {
+        return Ok(None);
+    }
+    let server = match host_key {
+        "docker.io" => DOCKER_SERVER,
+        other => other,
+    };
+    ask(&file.creds_store, server)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, LoadAuthFileError> {

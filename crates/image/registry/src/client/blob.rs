@@ -8,6 +8,7 @@ use crioxide_names::Digest;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
 
+use super::request::Target;
 use super::{FetchError, OnStall, Phase, Repository};
 
 /// Progress of this size makes earlier failures forgotten (bytes).
@@ -18,7 +19,7 @@ const FORGIVING_PROGRESS: u64 = 1 << 20;
 pub struct BlobStream {
     repository: Arc<Repository>,
     what: String,
-    path: String,
+    target: Target,
     size: u64,
     received: u64,
     /// Bytes at the head of the response that were received before.
@@ -37,10 +38,54 @@ impl Repository {
         digest: &Digest,
         size: u64,
     ) -> Result<BlobStream, FetchError> {
+        let what = format!("blob `{digest}` of `{}`", self.name());
+        let target = Target::Below(format!("{}/blobs/{digest}", self.path));
+        self.open(what, target, size).await
+    }
+
+    /// Opens a blob of `size` bytes that the registry says is at `url` on another server. That server is not shown any
+    /// credentials, and the same rules hold for it as for redirects.
+    pub async fn open_foreign_blob(
+        self: &Arc<Self>,
+        url: &str,
+        size: u64,
+    ) -> Result<BlobStream, FetchError> {
+        let what = format!("a foreign blob of `{}`", self.name());
+        let target = Target::Foreign(self.foreign_url(&what, url)?);
+        self.open(what, target, size).await
+    }
+
+    /// The size of a blob (bytes), as the registry says it.
+    pub async fn blob_size(self: &Arc<Self>, digest: &Digest) -> Result<u64, FetchError> {
+        let what = format!("size of blob `{digest}` of `{}`", self.name());
+        let target = Target::Below(format!("{}/blobs/{digest}", self.path));
+        // One byte is enough to be told the whole.
+        let one = [(RANGE, "bytes=0-0".to_owned())];
+        let response = self.get(&what, &target, &one).await?;
+        let size = match response.status() {
+            StatusCode::PARTIAL_CONTENT => response
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(|value| value.to_str().ok()?.rsplit('/').next()?.trim().parse().ok()),
+            _ => response.content_length(),
+        };
+        size.ok_or_else(|| FetchError::Protocol {
+            what,
+            host: self.host.clone(),
+            reason: "no length".to_owned(),
+        })
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        what: String,
+        target: Target,
+        size: u64,
+    ) -> Result<BlobStream, FetchError> {
         let mut stream = BlobStream {
             repository: self.clone(),
-            what: format!("blob `{digest}` of `{}`", self.name()),
-            path: format!("{}/blobs/{digest}", self.path),
+            what,
+            target,
             size,
             received: 0,
             skip: 0,
@@ -142,7 +187,7 @@ impl BlobStream {
         }
         let response = self
             .repository
-            .get(&self.what, &self.path, &headers)
+            .get(&self.what, &self.target, &headers)
             .await?;
         let at = match response.status() {
             StatusCode::PARTIAL_CONTENT => self.range_start(&response)?,

@@ -3,10 +3,11 @@
 use crioxide_names::{Algorithm, Digest};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
+use super::request::Target;
 use super::respond::read_body;
 use super::{FetchError, Repository};
 use crate::conf::Manifest;
-use crate::content::ContentHasher;
+use crate::schema1::manifest_digest;
 
 /// A manifest larger than this is refused (bytes).
 pub const MAX_MANIFEST: u64 = 4 << 20;
@@ -15,7 +16,9 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
+    application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.5, \
+    application/vnd.docker.distribution.manifest.v1+json;q=0.4";
 
 /// A verified manifest.
 #[derive(Debug, Clone)]
@@ -32,9 +35,9 @@ impl Repository {
     /// Fetches a manifest. If asked for by digest, its content has that digest.
     pub async fn manifest(&self, manifest: &Manifest) -> Result<FetchedManifest, FetchError> {
         let what = format!("manifest `{manifest}` of `{}`", self.name());
-        let path = format!("{}/manifests/{manifest}", self.path);
+        let target = Target::Below(format!("{}/manifests/{manifest}", self.path));
         let response = self
-            .get(&what, &path, &[(ACCEPT, ACCEPTED.to_owned())])
+            .get(&what, &target, &[(ACCEPT, ACCEPTED.to_owned())])
             .await?;
         let declared = response
             .headers()
@@ -51,7 +54,7 @@ impl Repository {
             Manifest::Digest(digest) => digest.algorithm(),
             Manifest::Tag(_) => Algorithm::Sha256,
         };
-        let digest = ContentHasher::digest_of(algorithm, &bytes);
+        let digest = manifest_digest(algorithm, &bytes);
         if let Manifest::Digest(wanted) = manifest
             && *wanted != digest
         {

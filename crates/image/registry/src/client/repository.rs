@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Url;
 
+use super::request::Target;
 use super::{FetchError, RegistryClient};
 use crate::auth::{Challenge, Credentials};
 use crate::certs::Verification;
@@ -52,7 +53,9 @@ impl Repository {
     /// Asks whether the registry speaks the distribution protocol and lets us in.
     pub async fn ping(&self) -> Result<(), FetchError> {
         let what = format!("API version of `{}`", self.host);
-        self.get(&what, "", &[]).await.map(drop)
+        self.get(&what, &Target::Below(String::new()), &[])
+            .await
+            .map(drop)
     }
 
     /// Docker Hub's references name a host that is not its API.

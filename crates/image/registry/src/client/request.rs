@@ -25,6 +25,15 @@ pub(super) enum Retry {
     After(Duration),
 }
 
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A path below `/v2/` of the registry.
+    Below(String),
+    /// Something on another server, which gets no credentials.
+    Foreign(Url),
+}
+
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         let retry = match &error {
@@ -36,18 +45,22 @@ impl From<FetchError> for Failure {
 }
 
 impl Repository {
-    /// GETs `path` below `/v2/`; retries what may pass. The answer is 200 or 206.
+    /// GETs something; retries what may pass. The answer is 200 or 206.
     pub(super) async fn get(
         &self,
         what: &str,
-        path: &str,
+        target: &Target,
         headers: &[(HeaderName, String)],
     ) -> Result<Response, FetchError> {
         let policy = self.client.settings.retry;
         let mut delay = policy.first_delay;
         let mut attempt = 1;
         loop {
-            let failure = match self.get_once(what, path, headers).await {
+            let answer = match target {
+                Target::Below(path) => self.get_once(what, path, headers).await,
+                Target::Foreign(url) => self.get_foreign(what, url, headers).await,
+            };
+            let failure = match answer {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
@@ -96,6 +109,16 @@ impl Repository {
             reason: "no scheme to try".to_owned(),
         });
         Err(error.into())
+    }
+
+    async fn get_foreign(
+        &self,
+        what: &str,
+        url: &Url,
+        headers: &[(HeaderName, String)],
+    ) -> Result<Response, Failure> {
+        let response = self.follow(what, url.clone(), headers, None).await?;
+        respond::check(what, &host_of(url), response).await
     }
 
     async fn get_authorized(
@@ -172,13 +195,26 @@ impl Repository {
         let next = url
             .join(location)
             .map_err(|e| self.redirect_refused(what, url, format!("bad Location: {e}")))?;
+        self.allowed(what, url, next)
+    }
+
+    /// The address of something that a manifest says is on another server.
+    pub(super) fn foreign_url(&self, what: &str, address: &str) -> Result<Url, FetchError> {
+        let registry = self.url(what, "https", "")?;
+        let url = Url::parse(address).map_err(|e| {
+            self.redirect_refused(what, &registry, format!("a bad address in a manifest: {e}"))
+        })?;
+        self.allowed(what, &registry, url)
+    }
+
+    fn allowed(&self, what: &str, from: &Url, next: Url) -> Result<Url, FetchError> {
         match (next.scheme(), self.insecure) {
             ("https", _) | ("http", true) => Ok(next),
             (scheme, _) => {
                 let host = next.host_str().unwrap_or_default();
                 Err(self.redirect_refused(
                     what,
-                    url,
+                    from,
                     format!("`{scheme}` to `{host}` is not allowed"),
                 ))
             }

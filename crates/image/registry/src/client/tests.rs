@@ -11,9 +11,7 @@ fn repository(insecure: bool) -> Repository {
         .primary;
     endpoint.insecure = insecure;
     let client = RegistryClient::new(ClientSettings::default());
-    client
-        .repository(&endpoint, None, &AuthFiles::default())
-        .unwrap()
+    Repository::new(client, &endpoint, None)
 }
 
 #[test]

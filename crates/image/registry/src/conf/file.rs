@@ -16,6 +16,7 @@ pub(super) struct Parsed {
     pub(super) search: Option<Vec<String>>,
     pub(super) aliases: BTreeMap<String, String>,
     pub(super) short_name_mode: Option<ShortNameMode>,
+    pub(super) credential_helpers: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -23,6 +24,7 @@ pub(super) struct Parsed {
 struct RawFile {
     unqualified_search_registries: Option<Vec<String>>,
     short_name_mode: Option<String>,
+    credential_helpers: Option<Vec<String>>,
     #[serde(default)]
     registry: Vec<RawRegistry>,
     #[serde(default)]
@@ -155,6 +157,7 @@ fn version_2(raw: RawFile, check: &Checker<'_>) -> Result<Parsed, LoadRegistries
         search,
         aliases: raw.aliases,
         short_name_mode,
+        credential_helpers: raw.credential_helpers,
     })
 }
 

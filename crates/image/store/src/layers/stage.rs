@@ -114,7 +114,7 @@ impl LayerStaging {
     /// Unpacks an uncompressed tar in one pass, hashing it and keeping what is needed to reproduce it bit for bit.
     ///
     /// Reads `reader` to its end. After an error the staging is of no further use.
-    pub fn unpack(&mut self, reader: impl Read) -> Result<UnpackSummary, LayerError> {
+    pub fn unpack(&mut self, reader: impl Read + Send) -> Result<UnpackSummary, LayerError> {
         let summary = crate::unpack::unpack(&self.content, self.tar_split.path(), reader)?;
         self.root = Some(summary.root);
         Ok(summary.summary)

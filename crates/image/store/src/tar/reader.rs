@@ -5,15 +5,16 @@ use super::header::{BLOCK, Format, Header};
 use super::number::decimal;
 use super::pax::Pax;
 use super::{MAX_ENTRIES, MAX_EXTENSION, TarError, sparse};
-use std::io::Read;
+use std::io;
 
-/// Bytes read at once.
-const BUFFER: usize = 256 << 10;
+/// A stream of bytes in pieces.
+pub(crate) trait Chunks {
+    /// Puts the next piece in the place of what is in `chunk`: nothing at the end.
+    fn next(&mut self, chunk: &mut Vec<u8>) -> io::Result<()>;
+}
 
-/// Sees the archive go by: every byte once, and which of them are not content of plain files.
+/// Sees the parts of the archive that are not content of plain files.
 pub(crate) trait Observer {
-    /// All bytes, in large pieces, ahead of their interpretation.
-    fn stream(&mut self, bytes: &[u8]);
     /// Headers, padding, and the stored content of sparse files.
     fn raw(&mut self, bytes: &[u8]) -> Result<(), std::io::Error>;
 }
@@ -22,7 +23,7 @@ pub(crate) trait Observer {
 pub(crate) struct TarReader<R, O> {
     source: R,
     pub(crate) observer: O,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     start: usize,
     end: usize,
     offset: u64,
@@ -40,13 +41,12 @@ struct Extensions {
     long_link: Option<Vec<u8>>,
 }
 
-impl<R: Read, O: Observer> TarReader<R, O> {
+impl<R: Chunks, O: Observer> TarReader<R, O> {
     pub(crate) fn new(source: R, observer: O) -> Self {
-        let buffer = vec![0; BUFFER].into_boxed_slice();
         Self {
             source,
             observer,
-            buffer,
+            buffer: Vec::new(),
             start: 0,
             end: 0,
             offset: 0,
@@ -386,25 +386,16 @@ impl<R: Read, O: Observer> TarReader<R, O> {
         Ok(())
     }
 
-    /// Reads as much as fits; `false` at the end of the stream.
+    /// Takes the next piece; `false` at the end of the stream.
     fn refill(&mut self) -> Result<bool, TarError> {
         (self.start, self.end) = (0, 0);
-        // A decompressor returns little at a time; large pieces are what hashing and writing want.
-        while self.end < self.buffer.len() {
-            match self.source.read(&mut self.buffer[self.end..]) {
-                Ok(0) => break,
-                Ok(count) => self.end += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    return Err(TarError::Read {
-                        offset: self.offset + self.end as u64,
-                        source,
-                    });
-                }
-            }
-        }
+        let next = self.source.next(&mut self.buffer);
+        next.map_err(|source| TarError::Read {
+            offset: self.offset,
+            source,
+        })?;
+        self.end = self.buffer.len();
         self.offset += self.end as u64;
-        self.observer.stream(&self.buffer[..self.end]);
         Ok(self.end > 0)
     }
 

@@ -1,9 +1,9 @@
 //! Reproducing a layer's tar from its tar-split file and its content.
 
-use super::{CRC, FILE, Line, SEGMENT};
+use super::{FILE, Line, SEGMENT, content_crc};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use crc::{Digest, Table};
+use crc_fast::Digest;
 use crioxide_files::InRoot;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
@@ -34,7 +34,7 @@ enum Current {
         file: File,
         name: PathBuf,
         remaining: u64,
-        crc: Digest<'static, u64, Table<16>>,
+        crc: Box<Digest>,
         expected: [u8; 8],
     },
 }
@@ -128,7 +128,7 @@ impl LayerTar {
                     file,
                     name,
                     remaining: line.size,
-                    crc: CRC.digest(),
+                    crc: Box::new(content_crc()),
                     expected,
                 }
             }
@@ -186,7 +186,7 @@ impl Read for LayerTar {
                         crc.update(&into[..count]);
                         return Ok(count);
                     }
-                    let actual = std::mem::replace(crc, CRC.digest())
+                    let actual = std::mem::replace(&mut **crc, content_crc())
                         .finalize()
                         .to_be_bytes();
                     if actual != *expected {

@@ -18,6 +18,8 @@ const MAX_SEGMENT: usize = 64 << 10;
 pub(crate) struct TarSplitWriter {
     output: GzEncoder<BufWriter<File>>,
     segment: Vec<u8>,
+    /// The line being put together.
+    line: Vec<u8>,
     position: u64,
     /// Keyed hashes of the names so far, and whether the file had content.
     seen: HashMap<(u64, u64), bool>,
@@ -38,6 +40,7 @@ impl TarSplitWriter {
         Self {
             output,
             segment: Vec::new(),
+            line: Vec::new(),
             position: 0,
             seen: HashMap::new(),
             hashers,
@@ -106,21 +109,24 @@ impl TarSplitWriter {
         Ok(())
     }
 
+    /// Most of the file is segments: each is put together in one buffer.
     fn flush_segment(&mut self) -> io::Result<()> {
         if self.segment.is_empty() {
             return Ok(());
         }
-        let payload = Some(STANDARD.encode(&self.segment));
+        self.line.clear();
+        write!(self.line, r#"{{"type":{SEGMENT},"payload":""#)?;
+        let start = self.line.len();
+        self.line
+            .resize(start + self.segment.len().div_ceil(3) * 4, 0);
+        STANDARD
+            .encode_slice(&self.segment, &mut self.line[start..])
+            .map_err(io::Error::other)?;
         self.segment.clear();
         let position = self.position;
-        self.line(&Line {
-            kind: SEGMENT,
-            name: String::new(),
-            name_raw: String::new(),
-            size: 0,
-            payload,
-            position,
-        })
+        writeln!(self.line, r#"","position":{position}}}"#)?;
+        self.position += 1;
+        self.output.write_all(&self.line)
     }
 
     fn line(&mut self, line: &Line) -> io::Result<()> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::tar_split::LayerTar;
+use sha2::{Digest as _, Sha256};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 mod archive;
