@@ -20,6 +20,7 @@ use crate::manifest::Descriptor;
 use crate::platform::Platform;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::Source;
+use crate::trust::Trust;
 use resolve::{Resolved, ResolvedImage};
 
 /// What all copies into one store share.
@@ -55,13 +56,19 @@ impl Copier {
         source: Arc<dyn Source>,
         names: Vec<String>,
         audience: Arc<Audience>,
+        trust: &Trust,
     ) -> Result<CopiedImage, CopyError> {
-        let image = match resolve::resolve(&*source, &self.platform).await? {
-            Resolved::Image(image) => image,
+        let (resolved, signatures) = resolve::resolve(&*source, &self.platform, trust).await?;
+        let image = match resolved {
+            Resolved::Image(mut image) => {
+                image.signatures = signatures;
+                image
+            }
             Resolved::Schema1(manifests, manifest) => {
-                let (image, staged) = self
+                let (mut image, staged) = self
                     .fetch_schema1(&source, manifests, &manifest, &audience)
                     .await?;
+                image.signatures = signatures;
                 let ids = image.layer_ids();
                 audience.report(&ProgressEvent::Committing);
                 return self.commit(image, ids, (), staged, names).await;

@@ -33,6 +33,9 @@ pub enum PullError {
     /// The signature policy cannot be loaded.
     #[error(transparent)]
     LoadPolicy(#[from] LoadPolicyError),
+    /// It cannot be known where signatures are kept.
+    #[error(transparent)]
+    SignaturePlaces(#[from] crioxide_registry::LoadSignaturePlacesError),
     /// The signature policy forbids it.
     #[error("SignatureValidationFailed: source image rejected")]
     Policy(#[from] PolicyError),

@@ -2,11 +2,13 @@
 //!
 //! Everything here reads and writes the store and may wait for its locks, so call it from threads that may block.
 
+mod artifact;
 mod error;
 mod info;
 mod lookup;
 mod pinned;
 mod remove;
+mod verify;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,7 @@ pub use error::ImagesError;
 pub use info::{ImageInfo, ImageUser};
 pub use pinned::PinnedImages;
 pub use remove::Removal;
+pub use verify::VerifyError;
 
 use crate::puller::{Inner, Puller};
 use info::Content;

@@ -5,11 +5,13 @@
 //! [`Images`] answers what a container runtime asks about the images that are there.
 #![forbid(unsafe_code)]
 
+mod artifacts;
 mod config;
 mod copy;
 mod error;
 mod images;
 mod jobs;
+mod kept_signatures;
 mod layer;
 mod layer_locks;
 mod load;
@@ -18,11 +20,13 @@ mod platform;
 mod progress;
 mod puller;
 mod source;
+mod trust;
 
+pub use artifacts::{ArtifactInfo, ArtifactStoreError, Artifacts};
 pub use config::{ContainerDefaults, ImageConfig, RootFs};
 pub use copy::CopyError;
 pub use error::{MirrorFailures, PullError};
-pub use images::{ImageInfo, ImageUser, Images, ImagesError, PinnedImages, Removal};
+pub use images::{ImageInfo, ImageUser, Images, ImagesError, PinnedImages, Removal, VerifyError};
 pub use layer::LayerError;
 pub use load::{FileImage, LoadRequest, LoadedImage};
 pub use manifest::ManifestError;

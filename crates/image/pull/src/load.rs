@@ -10,6 +10,7 @@ use crate::error::PullError;
 use crate::progress::{Audience, Progress};
 use crate::puller::Puller;
 use crate::source::{DirSource, DockerArchiveSource, OciLayoutSource, ReadSourceError, Source};
+use crate::trust::Trust;
 
 /// An image in a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +117,9 @@ impl Puller {
                 })?;
             names.push(parsed.with_default_tag().without_tag_if_digested());
         }
-        if let Some(policy) = inner.policy.load(None)? {
-            policy.check(request.image.transport, &policy_identity(&request.image))?;
-        }
+        let policy = inner.policy.load(None)?.map(Arc::new);
+        let identity = policy_identity(&request.image);
+        let trust = Trust::in_files(policy, request.image.transport, identity)?;
         let (image, scratch) = (request.image.clone(), inner.scratch.clone());
         let opened = tokio::task::spawn_blocking(move || image.open(&scratch)).await;
         let source = opened
@@ -137,7 +138,7 @@ impl Puller {
             audience.join(progress);
         }
         let texts = names.iter().map(ToString::to_string).collect();
-        let copied = inner.copier.copy(source, texts, audience).await;
+        let copied = inner.copier.copy(source, texts, audience, &trust).await;
         let copied = copied.map_err(|source| PullError::Load {
             name,
             source: Box::new(source),

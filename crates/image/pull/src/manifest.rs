@@ -181,7 +181,7 @@ impl Manifest {
             return parsed.map(Self::Schema1).map_err(invalid);
         }
         if raw.schema_version != 2 {
-            return Err(not_an_image(format!(
+            return Err(invalid(format!(
                 "manifest schema {} is not supported",
                 raw.schema_version
             )));

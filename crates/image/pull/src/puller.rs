@@ -9,19 +9,22 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crioxide_names::{Digest, ImageId, ImageReference};
 use crioxide_registry::{
     AuthFiles, ConfPaths, Credentials, Endpoint, EndpointKind, LoadRegistriesConfError, Policy,
-    RegistriesConf, RegistryClient, ShortNameMode, Transport,
+    RegistriesConf, RegistryClient, ShortNameMode, SignaturePlace, SignaturePlaces,
 };
 use tokio::sync::Semaphore;
 
 pub use request::PullRequest;
 pub use settings::{PolicySource, PullSettings};
 
+use crate::artifacts::Artifacts;
 use crate::copy::{CopiedImage, Copier, CopyError};
 use crate::error::{MirrorFailures, PullError, chain};
 use crate::jobs::Jobs;
 use crate::layer_locks::LayerLocks;
+use crate::manifest::ManifestError;
 use crate::progress::Audience;
-use crate::source::RegistrySource;
+use crate::source::{RegistrySource, Source};
+use crate::trust::Trust;
 
 /// Pulls images into one store. Share it: equal pulls are joined, layers are fetched once.
 #[derive(Debug)]
@@ -41,7 +44,9 @@ pub(crate) struct Inner {
     short_name_mode: Option<ShortNameMode>,
     conf: RwLock<Arc<RegistriesConf>>,
     pub(crate) policy: PolicySource,
+    signature_places: PathBuf,
     pub(crate) scratch: PathBuf,
+    pub(crate) artifacts: Artifacts,
 }
 
 /// Pulls with equal keys give equal results.
@@ -70,7 +75,9 @@ impl Puller {
     /// Reads the registries configuration and makes a puller.
     pub fn new(settings: PullSettings) -> Result<Self, LoadRegistriesConfError> {
         let conf = load_conf(&settings.registries, settings.short_name_mode)?;
+        let artifacts = Artifacts::new(settings.store.graph_root());
         let inner = Inner {
+            artifacts,
             copier: Copier {
                 store: settings.store,
                 platform: settings.platform,
@@ -83,6 +90,7 @@ impl Puller {
             short_name_mode: settings.short_name_mode,
             conf: RwLock::new(Arc::new(conf)),
             policy: settings.policy,
+            signature_places: settings.signature_places,
             scratch: settings.scratch,
         };
         Ok(Self {
@@ -154,12 +162,12 @@ impl Inner {
     ) -> Result<PulledImage, PullError> {
         let conf = self.conf();
         let candidates = conf.candidates(request.name()?)?;
-        let policy = self.policy.load(request.policy.as_deref())?;
+        let policy = self.policy.load(request.policy.as_deref())?.map(Arc::new);
         let single = candidates.len() == 1;
         let mut failures = Vec::new();
         for candidate in candidates {
             let pulled = self
-                .pull_candidate(request, &conf, policy.as_ref(), &candidate, audience)
+                .pull_candidate(request, &conf, policy.clone(), &candidate, audience)
                 .await;
             match pulled {
                 Ok(pulled) => return Ok(pulled),
@@ -178,18 +186,17 @@ impl Inner {
         &self,
         request: &PullRequest,
         conf: &RegistriesConf,
-        policy: Option<&Policy>,
+        policy: Option<Arc<Policy>>,
         reference: &ImageReference,
         audience: &Arc<Audience>,
     ) -> Result<PulledImage, PullError> {
-        if let Some(policy) = policy {
-            policy.check(Transport::Docker, &reference.to_string())?;
-        }
+        let trust = Trust::in_registry(policy, reference)?;
+        let places = SignaturePlaces::load(&self.signature_places)?;
         let endpoints = conf.resolve(reference)?;
         let mut mirrors = MirrorFailures::default();
         for endpoint in &endpoints.mirrors {
             match self
-                .pull_endpoint(request, reference, endpoint, audience)
+                .pull_endpoint(request, (reference, &trust), (endpoint, &places), audience)
                 .await?
             {
                 Ok(pulled) => return Ok(pulled),
@@ -201,7 +208,12 @@ impl Inner {
             }
         }
         let pulled = self
-            .pull_endpoint(request, reference, &endpoints.primary, audience)
+            .pull_endpoint(
+                request,
+                (reference, &trust),
+                (&endpoints.primary, &places),
+                audience,
+            )
             .await?;
         pulled.map_err(|error| PullError::failed(reference.to_string(), mirrors, error))
     }
@@ -209,8 +221,8 @@ impl Inner {
     async fn pull_endpoint(
         &self,
         request: &PullRequest,
-        reference: &ImageReference,
-        endpoint: &Endpoint,
+        (reference, trust): (&ImageReference, &Trust),
+        (endpoint, places): (&Endpoint, &SignaturePlaces),
         audience: &Arc<Audience>,
     ) -> Result<Result<PulledImage, CopyError>, PullError> {
         tracing::debug!(%reference, %endpoint, "trying to pull");
@@ -232,17 +244,54 @@ impl Inner {
                 reference: reference.to_string(),
                 source,
             })?;
-        let source = Arc::new(RegistrySource::new(repository, endpoint.clone()));
+        let signatures: SignaturePlace = places.find(&endpoint.to_string());
+        let source = Arc::new(RegistrySource::new(
+            repository,
+            endpoint.clone(),
+            signatures,
+        ));
         let copied = self
             .copier
-            .copy(source, vec![reference.to_string()], audience.clone())
+            .copy(
+                source.clone(),
+                vec![reference.to_string()],
+                audience.clone(),
+                trust,
+            )
             .await;
+        let copied = match copied {
+            Err(CopyError::Manifest(ManifestError::NotAnImage { .. })) => {
+                tracing::info!(%reference, "not a container image: pulling it as an artifact");
+                self.pull_artifact(&*source, reference, trust).await
+            }
+            other => other,
+        };
         Ok(copied.map(|CopiedImage { id, digest }| PulledImage {
             id,
             reference: reference.clone(),
             digest,
             endpoint: endpoint.to_string(),
         }))
+    }
+}
+
+impl Inner {
+    /// An artifact's id is made of its manifest, as it may have no config.
+    async fn pull_artifact(
+        &self,
+        source: &dyn Source,
+        reference: &ImageReference,
+        trust: &Trust,
+    ) -> Result<CopiedImage, CopyError> {
+        let digest = self
+            .artifacts
+            .pull(source, reference, &self.copier.platform, trust)
+            .await?;
+        let id = ImageId::parse(digest.hex()).map_err(|e| ManifestError::Invalid {
+            digest: digest.to_string(),
+            reason: e.to_string(),
+        })?;
+        Ok(CopiedImage { id, digest })
     }
 }
 

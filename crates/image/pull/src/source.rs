@@ -10,7 +10,7 @@ mod registry;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crioxide_names::{Digest, ImageReference};
-use crioxide_registry::{BlobStream, FetchError};
+use crioxide_registry::{BlobStream, FetchError, Signature, Wanted};
 
 pub(crate) use archive::Archive;
 pub(crate) use dir::DirSource;
@@ -59,6 +59,15 @@ pub(crate) trait Source: Send + Sync {
 
     /// The size of a blob of which only the digest is known.
     async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError>;
+
+    /// Everything that claims to be a signature of a manifest. Where none are needed, only the configured places are asked.
+    async fn signatures(
+        &self,
+        _manifest: &Digest,
+        _wanted: Wanted,
+    ) -> Result<Vec<Signature>, SourceError> {
+        Ok(Vec::new())
+    }
 
     /// Names that the image brings along.
     fn embedded_names(&self) -> Vec<ImageReference> {

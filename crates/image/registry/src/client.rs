@@ -8,6 +8,7 @@ mod manifest;
 mod repository;
 mod request;
 mod respond;
+mod signatures;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

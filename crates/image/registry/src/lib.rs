@@ -10,9 +10,11 @@ mod certs;
 mod client;
 mod conf;
 mod content;
+mod lookaside;
 mod policy;
 mod schema1;
 mod secret;
+mod signature;
 
 pub use auth::{AuthFiles, CredentialHelperError, Credentials, LoadAuthFileError};
 pub use certs::LoadCertificatesError;
@@ -25,6 +27,8 @@ pub use conf::{
     Manifest, Mirror, MirrorUse, RegistriesConf, Registry, ResolveError, ShortNameMode,
 };
 pub use content::ContentHasher;
-pub use policy::{LoadPolicyError, Policy, PolicyError, Transport};
+pub use lookaside::{LoadSignaturePlacesError, SignaturePlace, SignaturePlaces};
+pub use policy::{LoadPolicyError, Policy, PolicyError, Signed, Transport, Wanted};
 pub use schema1::{manifest_digest, signed_payload};
 pub use secret::Secret;
+pub use signature::{Signature, SigstoreSignature};

@@ -1,15 +1,24 @@
 //! policy.json: which images may be used, by transport and scope.
 //!
-//! Every requirement of the most specific scope must hold. Accepting and rejecting are decided here; requirements
-//! about signatures are understood and refused with the file and scope that ask for them.
+//! Every requirement of the most specific scope must hold. Accepting and rejecting is decided from the name alone
+//! ([`Policy::check`]); requirements about signatures when the manifest's digest is known ([`Policy::verify`]).
 
 mod file;
+mod identity;
+mod openpgp;
+mod payload;
 mod scope;
+mod sigstore;
 
 use std::path::{Path, PathBuf};
 
+use crioxide_names::{Digest, ImageReference};
+
 pub use scope::Transport;
 
+pub(crate) use scope::registry_scopes;
+
+use crate::signature::Signature;
 use file::{RawPolicy, Requirement};
 
 /// A policy file larger than this is not read (bytes).
@@ -20,6 +29,26 @@ const MAX_POLICY: u64 = 16 << 20;
 pub struct Policy {
     origin: PathBuf,
     raw: RawPolicy,
+}
+
+/// An image as a policy sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// The name it was asked for by; images in files have none.
+    pub reference: Option<&'a ImageReference>,
+    /// Digest of its own manifest, not of a list.
+    pub manifest: &'a Digest,
+    /// Everything that claims to be a signature of it.
+    pub signatures: &'a [Signature],
+}
+
+/// What a policy wants to see before it allows an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing more.
+    Nothing,
+    /// Its signatures.
+    Signatures,
 }
 
 /// Why a policy file could not be loaded.
@@ -41,13 +70,16 @@ pub enum LoadPolicyError {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A scope's list of requirements is empty, which would accept and reject everything at once.
-    #[error("signature policy `{}`: no requirements in `{scope}`", path.display())]
-    Empty {
+    /// A scope's list of requirements is empty, which would accept and reject everything at once, or a requirement makes
+    /// no sense.
+    #[error("signature policy `{}`: {reason} in `{scope}`", path.display())]
+    Invalid {
         /// The file.
         path: PathBuf,
         /// `default`, or transport and scope.
         scope: String,
+        /// What is wrong.
+        reason: String,
     },
 }
 
@@ -64,12 +96,12 @@ pub enum PolicyError {
         /// The scope that decided.
         scope: String,
     },
-    /// The policy asks for signatures.
+    /// The signatures do not do.
     #[error(
-        "image {image} needs a `{requirement}` signature by `{}`, scope `{scope}`: verification is not built yet",
+        "image {image} is not signed as `{requirement}` of `{}`, scope `{scope}`, wants: {reason}",
         path.display()
     )]
-    NotBuilt {
+    Signatures {
         /// Transport and reference.
         image: String,
         /// The policy file.
@@ -78,6 +110,8 @@ pub enum PolicyError {
         scope: String,
         /// The kind of requirement.
         requirement: &'static str,
+        /// What each signature lacks.
+        reason: String,
     },
 }
 
@@ -103,20 +137,20 @@ impl Policy {
                 path: path.to_owned(),
                 source,
             })?;
-        let empty = |scope: String| LoadPolicyError::Empty {
-            path: path.to_owned(),
-            scope,
-        };
-        if raw.default.is_empty() {
-            return Err(empty("default".to_owned()));
-        }
-        for (transport, scopes) in &raw.transports {
-            if let Some((scope, _)) = scopes
-                .iter()
-                .find(|(_, requirements)| requirements.is_empty())
-            {
-                return Err(empty(format!("{transport}:{scope}")));
-            }
+        let all = raw.transports.iter().flat_map(|(transport, scopes)| {
+            let scopes = scopes.iter();
+            scopes.map(move |(scope, requirements)| (format!("{transport}:{scope}"), requirements))
+        });
+        for (scope, requirements) in all.chain([("default".to_owned(), &raw.default)]) {
+            let checked = match requirements.is_empty() {
+                true => Err("no requirements".to_owned()),
+                false => requirements.iter().try_for_each(Requirement::check),
+            };
+            checked.map_err(|reason| LoadPolicyError::Invalid {
+                path: path.to_owned(),
+                scope,
+                reason,
+            })?;
         }
         Ok(Self {
             origin: path.to_owned(),
@@ -124,30 +158,53 @@ impl Policy {
         })
     }
 
-    /// Whether the image named `identity` of a transport may be used: a reference for [`Transport::Docker`], an
-    /// absolute path for the others.
-    pub fn check(&self, transport: Transport, identity: &str) -> Result<(), PolicyError> {
+    /// Whether the image named `identity` of a transport may be used as far as its name tells: a reference for
+    /// [`Transport::Docker`], an absolute path for the others.
+    pub fn check(&self, transport: Transport, identity: &str) -> Result<Wanted, PolicyError> {
         let (scope, requirements) = self.requirements(transport, identity);
-        let image = || format!("{}:{identity}", transport.name());
+        let mut wanted = Wanted::Nothing;
         for requirement in requirements {
             match requirement {
                 Requirement::InsecureAcceptAnything {} => {}
                 Requirement::Reject {} => {
                     return Err(PolicyError::Rejected {
-                        image: image(),
+                        image: format!("{}:{identity}", transport.name()),
                         path: self.origin.clone(),
                         scope,
                     });
                 }
-                other => {
-                    return Err(PolicyError::NotBuilt {
-                        image: image(),
-                        path: self.origin.clone(),
-                        scope,
-                        requirement: other.kind(),
-                    });
-                }
+                _ => wanted = Wanted::Signatures,
             }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the image may be used, its signatures considered. Reads the files with keys.
+    pub fn verify(
+        &self,
+        transport: Transport,
+        identity: &str,
+        signed: Signed<'_>,
+    ) -> Result<(), PolicyError> {
+        self.check(transport, identity)?;
+        let (scope, requirements) = self.requirements(transport, identity);
+        for requirement in requirements {
+            let verified = match requirement {
+                Requirement::InsecureAcceptAnything {} => Ok(()),
+                Requirement::Reject {} => Err("it is rejected".to_owned()),
+                Requirement::SignedBy(wanted) => openpgp::verify(wanted, signed),
+                Requirement::SigstoreSigned(wanted) => sigstore::verify(wanted, signed),
+                Requirement::SignedBaseLayer { .. } => {
+                    Err("this requirement is not supported by anybody".to_owned())
+                }
+            };
+            verified.map_err(|reason| PolicyError::Signatures {
+                image: format!("{}:{identity}", transport.name()),
+                path: self.origin.clone(),
+                scope: scope.clone(),
+                requirement: requirement.kind(),
+                reason,
+            })?;
         }
         Ok(())
     }
@@ -162,6 +219,21 @@ impl Policy {
         }
         ("default".to_owned(), &self.raw.default)
     }
+}
+
+/// Looks for one signature that does. The error says what each lacks.
+fn any_of(signatures: impl Iterator<Item = Result<(), String>>, kind: &str) -> Result<(), String> {
+    let mut reasons = Vec::new();
+    for verified in signatures {
+        match verified {
+            Ok(()) => return Ok(()),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() {
+        return Err(format!("there is no {kind} signature"));
+    }
+    Err(reasons.join("; "))
 }
 
 #[cfg(test)]

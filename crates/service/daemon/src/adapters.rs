@@ -3,6 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod host;
 pub(crate) mod images;
+pub(crate) mod namespaced_auth;
 pub(crate) mod network;
 pub(crate) mod records;
 pub(crate) mod stats;

@@ -33,6 +33,7 @@ use crate::{
         backend::{BackendEvent, BackendSettings, Processes},
         host::{DeviceSettings, Host, Profiles},
         images::StoreImages,
+        namespaced_auth::NamespacedAuth,
         network::CniNetwork,
         records::StoreRecords,
         stats::KernelStats,
@@ -103,12 +104,14 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
 
     let puller = Puller::new(pull_settings(startup, &store));
     let puller = Arc::new(puller.map_err(StartError::part("read the registries' configuration"))?);
+    NamespacedAuth::remove_leftovers(&config.image.namespaced_auth_dir);
     let images = Arc::new(StoreImages {
         store: store.clone(),
         images: Arc::new(Images::new(&puller)),
         puller: puller.clone(),
         pinned: pinned_images(config),
         policy_dir: config.image.signature_policy_dir.clone(),
+        auth_dir: config.image.namespaced_auth_dir.clone(),
         engine: OnceLock::new(),
     });
     let ports = Ports {

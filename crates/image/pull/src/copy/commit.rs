@@ -4,6 +4,7 @@ use crioxide_store::{BigData, LayerId, NewImage, NewLayer, Store};
 
 use super::CopyError;
 use super::resolve::ResolvedImage;
+use crate::kept_signatures;
 use crate::layer::{LayerError, StagedLayer};
 use crate::manifest::Descriptor;
 use crate::source::RawManifest;
@@ -81,11 +82,17 @@ fn record(
         bytes: manifest.bytes,
         digest: Some(manifest.digest),
     });
+    let own = big_data.last().and_then(|item| item.digest.clone());
+    let (metadata, kept) = match &own {
+        Some(own) => kept_signatures::to_keep(own, &image.signatures),
+        None => ("{}".to_owned(), Vec::new()),
+    };
+    big_data.extend(kept);
     let new = NewImage {
         id: image.id,
         names,
         layer: top_layer.cloned(),
-        metadata: "{}".to_owned(),
+        metadata,
         created: Some(image.config.created).filter(|created| !created.is_empty()),
         big_data,
     };

@@ -21,6 +21,9 @@ pub enum CopyError {
         /// What is wrong.
         reason: String,
     },
+    /// The signature policy forbids it.
+    #[error("SignatureValidationFailed: source image rejected")]
+    Policy(#[from] crioxide_registry::PolicyError),
     /// A layer cannot be had.
     #[error(transparent)]
     Layer(#[from] LayerError),
@@ -36,6 +39,12 @@ pub enum CopyError {
         /// Why.
         source: crioxide_store::StagingError,
     },
+    /// The artifact store cannot take it.
+    #[error("store the artifact")]
+    Artifacts {
+        /// Why.
+        source: crate::artifacts::ArtifactStoreError,
+    },
     /// A task panicked or the program is ending.
     #[error("a task of the pull ended")]
     Lost {
@@ -48,9 +57,11 @@ impl CopyError {
     /// Whether another source of the same image may do better.
     pub(crate) fn blames_source(&self) -> bool {
         match self {
-            Self::Source(_) | Self::Manifest(_) | Self::Config { .. } => true,
+            Self::Source(_) | Self::Manifest(_) | Self::Config { .. } | Self::Policy(_) => true,
             Self::Layer(error) => error.blames_source(),
-            Self::Store { .. } | Self::Sync { .. } | Self::Lost { .. } => false,
+            Self::Store { .. } | Self::Sync { .. } | Self::Artifacts { .. } | Self::Lost { .. } => {
+                false
+            }
         }
     }
 

@@ -1,13 +1,14 @@
 //! From a source to the one image to copy: platform choice, manifest, config.
 
 use crioxide_names::{Digest, ImageId};
-use crioxide_registry::ContentHasher;
+use crioxide_registry::{ContentHasher, Signature};
 
 use super::CopyError;
 use crate::config::{ImageConfig, MAX_CONFIG};
 use crate::manifest::{Descriptor, ImageManifest, Manifest, ManifestError, Schema1, choose};
 use crate::platform::Platform;
 use crate::source::{RawManifest, Source};
+use crate::trust::Trust;
 
 /// Everything about an image but its layers' content.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct ResolvedImage {
     pub(super) layers: Vec<Descriptor>,
     /// Digests of their tars.
     pub(super) diff_ids: Vec<Digest>,
+    /// Those of its own manifest.
+    pub(super) signatures: Vec<Signature>,
 }
 
 /// An image as far as it can be known before its layers are.
@@ -43,10 +46,19 @@ pub(super) struct Manifests {
     pub(super) instance: Option<RawManifest>,
 }
 
+impl Manifests {
+    /// The digest of the image's own manifest, which signatures are about.
+    pub(super) fn own(&self) -> &Digest {
+        &self.instance.as_ref().unwrap_or(&self.top).digest
+    }
+}
+
+/// What the source's name leads to, if it may be used. Not even its config is looked at before that is known.
 pub(super) async fn resolve(
     source: &dyn Source,
     platform: &Platform,
-) -> Result<Resolved, CopyError> {
+    trust: &Trust,
+) -> Result<(Resolved, Vec<Signature>), CopyError> {
     let top = source.top_manifest().await?;
     let (manifest, instance) = match Manifest::parse(&top.bytes, &top.media_type, &top.digest)? {
         Manifest::Image(manifest) => (manifest, None),
@@ -55,7 +67,8 @@ pub(super) async fn resolve(
                 top,
                 instance: None,
             };
-            return Ok(Resolved::Schema1(manifests, manifest));
+            let signatures = trust.verify(source, manifests.own()).await?;
+            return Ok((Resolved::Schema1(manifests, manifest), signatures));
         }
         Manifest::List(instances) => {
             let chosen = choose(&instances, platform, &top.digest)?;
@@ -68,7 +81,8 @@ pub(super) async fn resolve(
                 Manifest::Schema1(manifest) => {
                     let instance = Some(instance);
                     let manifests = Manifests { top, instance };
-                    return Ok(Resolved::Schema1(manifests, manifest));
+                    let signatures = trust.verify(source, manifests.own()).await?;
+                    return Ok((Resolved::Schema1(manifests, manifest), signatures));
                 }
                 Manifest::List(_) => {
                     let digest = instance.digest.to_string();
@@ -78,10 +92,11 @@ pub(super) async fn resolve(
             }
         }
     };
-    let config_bytes = read_config(source, &manifest.config).await?;
     let manifests = Manifests { top, instance };
+    let signatures = trust.verify(source, manifests.own()).await?;
+    let config_bytes = read_config(source, &manifest.config).await?;
     let image = ResolvedImage::new(manifests, manifest, config_bytes, platform)?;
-    Ok(Resolved::Image(Box::new(image)))
+    Ok((Resolved::Image(Box::new(image)), signatures))
 }
 
 impl ResolvedImage {
@@ -130,6 +145,7 @@ impl ResolvedImage {
             config,
             layers: manifest.layers,
             diff_ids,
+            signatures: Vec::new(),
         })
     }
 }

@@ -17,6 +17,9 @@ pub enum ImagesError {
     /// The store cannot be read or changed, or the image is in use.
     #[error(transparent)]
     Store(#[from] crioxide_store::ImageError),
+    /// The artifact store cannot be read or changed.
+    #[error(transparent)]
+    Artifacts(#[from] crate::artifacts::ArtifactStoreError),
     /// An image in the store is not whole.
     #[error("image `{id}` in the store: {reason}")]
     Damaged {

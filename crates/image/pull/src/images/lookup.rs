@@ -84,7 +84,7 @@ impl Images {
     }
 
     /// The full names that `name` may stand for here: whether it may be pulled does not matter.
-    fn candidates(&self, name: &str) -> Result<Vec<ImageReference>, ImagesError> {
+    pub(super) fn candidates(&self, name: &str) -> Result<Vec<ImageReference>, ImagesError> {
         let failed = |source| ImagesError::Name {
             name: name.to_owned(),
             source,

@@ -25,6 +25,8 @@ pub struct PullSettings {
     pub client: ClientSettings,
     /// What may be pulled.
     pub policy: PolicySource,
+    /// registries.d: where signatures are kept.
+    pub signature_places: PathBuf,
     /// What images must be made for.
     pub platform: Platform,
     /// Layers fetched and unpacked at the same time, over all pulls.
@@ -54,6 +56,7 @@ impl PullSettings {
             auth_files: AuthFiles::system(),
             client: ClientSettings::default(),
             policy: PolicySource::File("/etc/containers/policy.json".into()),
+            signature_places: "/etc/containers/registries.d".into(),
             platform: Platform::host(),
             max_parallel_layers: std::thread::available_parallelism().map_or(2, |n| n.get().max(2)),
             scratch: "/var/tmp".into(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use crioxide_names::{Algorithm, Digest};
-use crioxide_registry::{MAX_MANIFEST, manifest_digest};
+use crioxide_registry::{MAX_MANIFEST, Signature, Wanted, manifest_digest};
 
 use super::file::{FileBlob, read_document};
 use super::{Blob, RawManifest, ReadSourceError, Source, SourceError};
@@ -52,10 +52,32 @@ impl Source for DirSource {
         )?))
     }
 
+    async fn signatures(
+        &self,
+        _manifest: &Digest,
+        _wanted: Wanted,
+    ) -> Result<Vec<Signature>, SourceError> {
+        let mut found = Vec::new();
+        while found.len() < MAX_SIGNATURES {
+            let path = self.path.join(format!("signature-{}", found.len() + 1));
+            if !path.exists() {
+                break;
+            }
+            let blob = read_document(&path, MAX_MANIFEST)?;
+            let signature = Signature::from_blob(&blob)
+                .ok_or_else(|| ReadSourceError::content(&path, "no signature of a known kind"))?;
+            found.push(signature);
+        }
+        Ok(found)
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {
         Ok(size_of(&self.path.join(digest.hex()))?)
     }
 }
+
+/// More signatures than this are not looked at.
+const MAX_SIGNATURES: usize = 128;
 
 /// The size of a file.
 pub(super) fn size_of(path: &Path) -> Result<u64, ReadSourceError> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crioxide_names::Digest;
-use crioxide_registry::{Endpoint, FetchedManifest, Manifest, Repository};
+use crioxide_registry::{
+    Endpoint, FetchedManifest, Manifest, Repository, Signature, SignaturePlace, Wanted,
+};
 
 use super::{Blob, RawManifest, Source, SourceError};
 use crate::manifest::Descriptor;
@@ -14,13 +16,19 @@ use crate::manifest::Descriptor;
 pub(crate) struct RegistrySource {
     repository: Arc<Repository>,
     endpoint: Endpoint,
+    signatures: SignaturePlace,
 }
 
 impl RegistrySource {
-    pub(crate) fn new(repository: Repository, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(
+        repository: Repository,
+        endpoint: Endpoint,
+        signatures: SignaturePlace,
+    ) -> Self {
         Self {
             repository: Arc::new(repository),
             endpoint,
+            signatures,
         }
     }
 }
@@ -65,6 +73,18 @@ impl Source for RegistrySource {
             .open_blob(&descriptor.digest, descriptor.size)
             .await?;
         Ok(Blob::Remote(Box::new(stream)))
+    }
+
+    async fn signatures(
+        &self,
+        manifest: &Digest,
+        wanted: Wanted,
+    ) -> Result<Vec<Signature>, SourceError> {
+        if wanted == Wanted::Nothing && self.signatures == SignaturePlace::default() {
+            return Ok(Vec::new());
+        }
+        let found = self.repository.signatures(manifest, &self.signatures);
+        Ok(found.await?)
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError> {

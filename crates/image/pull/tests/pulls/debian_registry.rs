@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::fixture::{Fixture, is_root};
 use crate::image::{Image, Packing, digest, noise, tar};
 
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Registry {
     /// `tls` names files with certificate and key.
-    async fn start(directory: &Path, tls: Option<(&Path, &Path)>) -> Option<Self> {
+    pub(crate) async fn start(directory: &Path, tls: Option<(&Path, &Path)>) -> Option<Self> {
         if !has(&["docker-registry", "skopeo"]) {
             return None;
         }

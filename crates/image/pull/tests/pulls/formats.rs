@@ -149,6 +149,61 @@ async fn encrypted_layers_are_named() {
     assert!(text.contains("is encrypted"), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_are_kept_apart_from_images() {
+    if !is_root() {
+        return;
+    }
+    let mut artifact = Image::assemble(
+        b"{}".to_vec(),
+        vec![noise(100_000), b"a small file".to_vec()],
+        vec![],
+    );
+    let manifest = String::from_utf8(artifact.manifest.clone()).unwrap();
+    artifact.manifest = manifest
+        .replace(
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.example.config.v1+json",
+        )
+        .into_bytes();
+    let served = artifact.clone();
+    let server = Server::start(move |request| served.answer(request)).await;
+    let host = server.address.to_string();
+    let fixture = Fixture::insecure(&host);
+    let name = format!("{host}/app:one");
+    let pulled = fixture.pull(&name).await.unwrap();
+    let digest = digest(&artifact.manifest);
+    assert_eq!(format!("sha256:{}", pulled.id), digest);
+    fixture.assert_empty();
+    let images = fixture.images();
+    let info = images.artifact(&name).unwrap().unwrap();
+    assert_eq!((info.size, info.id.as_str()), (100_012, pulled.id.as_str()));
+    assert_eq!(images.artifacts().unwrap(), [info]);
+    for blob in artifact
+        .layers
+        .iter()
+        .chain([&artifact.config, &artifact.manifest])
+    {
+        let name = crate::image::digest(blob).replace(':', "/");
+        let path = fixture.path("root/artifacts/blobs").join(name);
+        assert!(std::fs::read(path).unwrap() == *blob);
+    }
+    // By list, and once more: nothing is fetched again.
+    let blobs = server.count("/blobs/");
+    let listed = fixture.pull(&format!("{host}/app:list")).await.unwrap();
+    assert_eq!((listed.id, server.count("/blobs/")), (pulled.id, blobs));
+    assert_eq!(images.artifacts().unwrap().len(), 2);
+    assert!(images.remove_artifact(&name).unwrap());
+    assert!(images.remove_artifact(&format!("{host}/app:list")).unwrap());
+    let left = std::fs::read_dir(fixture.path("root/artifacts/blobs/sha256")).unwrap();
+    assert_eq!(left.count(), 0);
+    if has(&["skopeo"]) {
+        fixture.pull(&name).await.unwrap();
+        let layout = format!("oci:{}:{name}", fixture.path("root/artifacts").display());
+        skopeo(&["inspect", "--raw", &layout]);
+    }
+}
+
 /// The id under which containers/image stores what is in a directory.
 fn id_by_skopeo(work: &Path, directory: &Path) -> String {
     let (root, run) = (work.join("their-root"), work.join("their-run"));

@@ -10,3 +10,4 @@ mod formats;
 mod good;
 mod image;
 mod server;
+mod trust;

@@ -1,9 +1,17 @@
 //! The shape of policy.json. Unknown keys are errors, as a misspelt requirement must not pass for none.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::identity::Identity;
+
+/// A file with keys is not larger (bytes).
+const MAX_KEYS: u64 = 4 << 20;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -14,7 +22,7 @@ pub(super) struct RawPolicy {
     pub(super) transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
 }
 
-/// One requirement. The particulars of signatures are checked for their names only until they are verified.
+/// One requirement.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(
     tag = "type",
@@ -22,45 +30,53 @@ pub(super) struct RawPolicy {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-#[expect(
-    dead_code,
-    reason = "signature requirements are parsed so that a flawed file is found early"
-)]
 pub(super) enum Requirement {
     InsecureAcceptAnything {},
     Reject {},
-    SignedBy {
-        key_type: String,
-        key_path: Option<String>,
-        key_paths: Option<Vec<String>>,
-        key_data: Option<String>,
-        signed_identity: Option<Value>,
-    },
+    SignedBy(Box<SignedBy>),
     SignedBaseLayer {
+        #[expect(dead_code, reason = "nobody implements the requirement")]
         base_layer_identity: Value,
     },
     SigstoreSigned(Box<SigstoreSigned>),
 }
 
+/// What a signature with OpenPGP must show.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SignedBy {
+    key_type: String,
+    key_path: Option<String>,
+    key_paths: Option<Vec<String>>,
+    key_data: Option<String>,
+    #[serde(default)]
+    pub(super) signed_identity: Identity,
+}
+
 /// What a sigstore signature must show.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "signature requirements are parsed so that a flawed file is found early"
-)]
 pub(super) struct SigstoreSigned {
     key_path: Option<String>,
     key_paths: Option<Vec<String>>,
     key_data: Option<String>,
     key_datas: Option<Vec<String>>,
-    fulcio: Option<Value>,
-    pki: Option<Value>,
+    pub(super) fulcio: Option<Value>,
+    pub(super) pki: Option<Value>,
     rekor_public_key_path: Option<String>,
     rekor_public_key_paths: Option<Vec<String>>,
     rekor_public_key_data: Option<String>,
     rekor_public_key_datas: Option<Vec<String>>,
-    signed_identity: Option<Value>,
+    #[serde(default)]
+    pub(super) signed_identity: Identity,
+}
+
+/// Where keys come from: files, or base64 in the policy itself.
+struct Keys<'a> {
+    path: &'a Option<String>,
+    paths: &'a Option<Vec<String>>,
+    data: &'a Option<String>,
+    datas: &'a Option<Vec<String>>,
 }
 
 impl Requirement {
@@ -69,9 +85,125 @@ impl Requirement {
         match self {
             Self::InsecureAcceptAnything {} => "insecureAcceptAnything",
             Self::Reject {} => "reject",
-            Self::SignedBy { .. } => "signedBy",
+            Self::SignedBy(_) => "signedBy",
             Self::SignedBaseLayer { .. } => "signedBaseLayer",
             Self::SigstoreSigned(_) => "sigstoreSigned",
         }
     }
+
+    /// What the shape alone does not say.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::InsecureAcceptAnything {} | Self::Reject {} | Self::SignedBaseLayer { .. } => {
+                Ok(())
+            }
+            Self::SignedBy(wanted) => {
+                if wanted.key_type != "GPGKeys" {
+                    return Err(format!("keyType `{}` is not supported", wanted.key_type));
+                }
+                if wanted.locations().given() != 1 {
+                    return Err("exactly one of keyPath, keyPaths and keyData is wanted".to_owned());
+                }
+                wanted.signed_identity.check()
+            }
+            Self::SigstoreSigned(wanted) => {
+                let others = [wanted.fulcio.is_some(), wanted.pki.is_some()];
+                let others = others.iter().filter(|given| **given).count();
+                if wanted.locations().given() + others != 1 {
+                    let all = "keyPath, keyPaths, keyData, keyDatas, fulcio and pki";
+                    return Err(format!("exactly one of {all} is wanted"));
+                }
+                if wanted.rekor_locations().given() > 1 {
+                    return Err("more than one of the rekorPublicKey keys".to_owned());
+                }
+                if wanted.fulcio.is_some() && wanted.rekor_locations().given() == 0 {
+                    return Err("fulcio needs one of the rekorPublicKey keys".to_owned());
+                }
+                wanted.signed_identity.check()
+            }
+        }
+    }
+}
+
+impl SignedBy {
+    fn locations(&self) -> Keys<'_> {
+        Keys {
+            path: &self.key_path,
+            paths: &self.key_paths,
+            data: &self.key_data,
+            datas: &None,
+        }
+    }
+
+    /// Key rings, as they are.
+    pub(super) fn keys(&self) -> Result<Vec<Vec<u8>>, String> {
+        self.locations().read()
+    }
+}
+
+impl SigstoreSigned {
+    fn locations(&self) -> Keys<'_> {
+        Keys {
+            path: &self.key_path,
+            paths: &self.key_paths,
+            data: &self.key_data,
+            datas: &self.key_datas,
+        }
+    }
+
+    fn rekor_locations(&self) -> Keys<'_> {
+        Keys {
+            path: &self.rekor_public_key_path,
+            paths: &self.rekor_public_key_paths,
+            data: &self.rekor_public_key_data,
+            datas: &self.rekor_public_key_datas,
+        }
+    }
+
+    /// Public keys in PEM.
+    pub(super) fn keys(&self) -> Result<Vec<Vec<u8>>, String> {
+        self.locations().read()
+    }
+
+    /// Public keys of the log in PEM; none if the log does not matter.
+    pub(super) fn rekor_keys(&self) -> Result<Vec<Vec<u8>>, String> {
+        self.rekor_locations().read()
+    }
+}
+
+impl Keys<'_> {
+    fn given(&self) -> usize {
+        [
+            self.path.is_some(),
+            self.paths.is_some(),
+            self.data.is_some(),
+            self.datas.is_some(),
+        ]
+        .iter()
+        .filter(|given| **given)
+        .count()
+    }
+
+    fn read(&self) -> Result<Vec<Vec<u8>>, String> {
+        let paths = self.path.iter().chain(self.paths.iter().flatten());
+        let data = self.data.iter().chain(self.datas.iter().flatten());
+        let files = paths.map(|path| read(Path::new(path)));
+        let decoded = data.map(|text| {
+            STANDARD
+                .decode(text)
+                .map_err(|_| "keys in the policy are not base64".to_owned())
+        });
+        files.chain(decoded).collect()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let failed = |e: std::io::Error| format!("read keys from `{}`: {e}", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_KEYS)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(bytes)
 }

@@ -40,7 +40,7 @@ impl Transport {
 }
 
 /// `host/a/b:tag`, `host/a/b`, `host/a`, `host`, `*.domain`.
-fn registry_scopes(reference: &str) -> Vec<String> {
+pub(crate) fn registry_scopes(reference: &str) -> Vec<String> {
     let mut scopes = vec![reference.to_owned()];
     let slash = reference.rfind('/').unwrap_or(0);
     let end = reference[slash..]

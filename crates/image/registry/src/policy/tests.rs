@@ -36,8 +36,15 @@ fn every_requirement_must_hold_and_signatures_are_named() {
             {"type":"signedBy","keyType":"GPGKeys","keyPath":"/k","signedIdentity":{"type":"matchExact"}}]}"#,
     )
     .unwrap();
+    let wanted = policy.check(Transport::Docker, "quay.io/x:1").unwrap();
+    assert_eq!(wanted, Wanted::Signatures);
+    let signed = Signed {
+        reference: None,
+        manifest: &Digest::parse(&format!("sha256:{}", "1".repeat(64))).unwrap(),
+        signatures: &[],
+    };
     let error = policy
-        .check(Transport::Docker, "quay.io/x:1")
+        .verify(Transport::Docker, "quay.io/x:1", signed)
         .unwrap_err()
         .to_string();
     assert!(
@@ -55,6 +62,12 @@ fn flawed_files_are_refused() {
         r#"{"default":[{"type":"reject","extra":1}]}"#,
         r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","keyPat":"/k"}]}"#,
         r#"{"default":[{"type":"reject"}],"transport":{}}"#,
+        r#"{"default":[{"type":"signedBy","keyType":"GPGKeys"}]}"#,
+        r#"{"default":[{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}]}"#,
+        r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k","keyData":""}]}"#,
+        r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","keyDatas":[]}]}"#,
+        r#"{"default":[{"type":"sigstoreSigned","fulcio":{}}]}"#,
+        r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k","signedIdentity":{"type":"any"}}]}"#,
         r#"{"default":[{"type":"reject"}],"transports":{"docker":{"quay.io":[]}}}"#,
     ] {
         let error = policy(text).unwrap_err().to_string();

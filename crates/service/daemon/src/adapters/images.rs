@@ -14,11 +14,12 @@ use crioxide_engine::{
     ports::{ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedImage},
 };
 use crioxide_names::ImageId;
-use crioxide_pull::{ImageInfo, ImageUser, Images, PinnedImages, Puller};
+use crioxide_pull::{ArtifactInfo, ImageInfo, ImageUser, Images, PinnedImages, Puller, Removal};
 use crioxide_registry::Credentials;
 use crioxide_runtime_spec::ImageFacts;
 use crioxide_store::Store;
 
+use super::namespaced_auth::NamespacedAuth;
 use crate::blocking;
 
 /// The image service behind the CRI.
@@ -29,6 +30,8 @@ pub(crate) struct StoreImages {
     pub(crate) pinned: PinnedImages,
     /// `signature_policy_dir`, for per-namespace policies.
     pub(crate) policy_dir: PathBuf,
+    /// `namespaced_auth_dir`, for auth files that are used once.
+    pub(crate) auth_dir: PathBuf,
     /// Asked before a removal; set once the engine exists, which needs this service first.
     pub(crate) engine: OnceLock<Engine>,
 }
@@ -50,6 +53,32 @@ impl StoreImages {
             spec: None,
             pinned: self.pinned.contains(info),
         }
+    }
+
+    fn cri_artifact(&self, info: &ArtifactInfo) -> v1::Image {
+        let name = info.name.as_ref();
+        let repo_digests = name.map(|name| format!("{}@{}", name.repository(), info.digest));
+        let repo_tags = name.filter(|name| name.tag().is_some());
+        let repo_tags: Vec<String> = repo_tags.iter().map(ToString::to_string).collect();
+        let pinned = repo_tags
+            .iter()
+            .chain(&repo_digests)
+            .any(|name| self.pinned.matches(name));
+        v1::Image {
+            id: info.id.clone(),
+            repo_tags,
+            repo_digests: repo_digests.into_iter().collect(),
+            size: info.size,
+            uid: None,
+            username: String::new(),
+            spec: None,
+            pinned,
+        }
+    }
+
+    async fn find_artifact(&self, name: &str) -> PortResult<Option<ArtifactInfo>> {
+        let (images, name) = (self.images.clone(), name.to_owned());
+        blocking::run(move || images.artifact(&name)).await
     }
 
     async fn find(&self, image: &str) -> PortResult<Option<ImageInfo>> {
@@ -109,23 +138,52 @@ impl ImageService for StoreImages {
         }))
     }
 
+    async fn verify(&self, image: &ResolvedImage, asked: &str, namespace: &str) -> PortResult<()> {
+        let Some(policy) = self.namespace_policy(namespace) else {
+            return Ok(());
+        };
+        if asked.is_empty() {
+            let reason = "user specified image not specified, cannot verify image signature";
+            return Err(reason.into());
+        }
+        let (images, id, asked) = (self.images.clone(), image.id.to_string(), asked.to_owned());
+        blocking::run(move || {
+            images
+                .verify(&id, &asked, &policy)
+                .map_err(|error| PortError::from(crioxide_engine::chain(&error)))
+        })
+        .await
+    }
+
     async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>> {
         if let Some(image) = filter {
-            return Ok(self
-                .find(&image)
-                .await?
+            if let Some(info) = self.find(&image).await? {
+                return Ok(vec![self.cri_image(&info)]);
+            }
+            let artifact = self.find_artifact(&image).await?;
+            return Ok(artifact
                 .iter()
-                .map(|info| self.cri_image(info))
+                .map(|info| self.cri_artifact(info))
                 .collect());
         }
         let images = self.images.clone();
-        let all = blocking::run(move || images.list()).await?;
-        Ok(all.iter().map(|info| self.cri_image(info)).collect())
+        let (all, artifacts) = blocking::run(move || {
+            let artifacts = images.artifacts()?;
+            Ok::<_, crioxide_pull::ImagesError>((images.list()?, artifacts))
+        })
+        .await?;
+        let images = all.iter().map(|info| self.cri_image(info));
+        let artifacts = artifacts.iter().map(|info| self.cri_artifact(info));
+        Ok(images.chain(artifacts).collect())
     }
 
     async fn status(&self, image: &str) -> PortResult<Option<ImageStatus>> {
         let Some(info) = self.find(image).await? else {
-            return Ok(None);
+            let artifact = self.find_artifact(image).await?;
+            return Ok(artifact.map(|info| ImageStatus {
+                image: self.cri_artifact(&info),
+                info: serde_json::json!({"annotations": info.annotations}).to_string(),
+            }));
         };
         let mut image = self.cri_image(&info);
         let annotations = info.annotations.clone().into_iter().collect();
@@ -143,13 +201,20 @@ impl ImageService for StoreImages {
 
     async fn pull(&self, request: PullRequest) -> PortResult<ImageId> {
         tracing::info!("Pulling image: {}", request.image);
+        let credentials = request
+            .auth
+            .as_ref()
+            .map(credentials)
+            .transpose()?
+            .flatten();
+        let auth = match credentials {
+            Some(_) => None,
+            None => NamespacedAuth::take(&self.auth_dir, &request.namespace, &request.image)
+                .map_err(|error| format!("use an auth file of the namespace: {error}"))?,
+        };
         let wish = crioxide_pull::PullRequest {
-            credentials: request
-                .auth
-                .as_ref()
-                .map(credentials)
-                .transpose()?
-                .flatten(),
+            credentials,
+            auth_file: auth.as_ref().map(|auth| auth.path().to_owned()),
             policy: self.namespace_policy(&request.namespace),
             ..crioxide_pull::PullRequest::new(&request.image)
         };
@@ -174,9 +239,15 @@ impl ImageService for StoreImages {
             return Err(format!("the image is in use by {user}").into());
         }
         let (images, image) = (self.images.clone(), image.to_owned());
-        let removal = blocking::run(move || images.remove(&image)).await?;
-        tracing::debug!("Image removal: {removal:?}");
-        Ok(())
+        blocking::run(move || {
+            let removal = images.remove(&image)?;
+            tracing::debug!("Image removal: {removal:?}");
+            if removal == Removal::NotFound && images.remove_artifact(&image)? {
+                tracing::debug!("Artifact removed: {image}");
+            }
+            Ok::<_, crioxide_pull::ImagesError>(())
+        })
+        .await
     }
 
     async fn fs_info(&self) -> PortResult<v1::ImageFsInfoResponse> {

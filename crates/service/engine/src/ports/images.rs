@@ -45,6 +45,16 @@ pub struct PullRequest {
 pub trait ImageService: Send + Sync {
     /// The image for a container, by id, id prefix, name or digest; nothing is pulled.
     async fn resolve(&self, image: &str) -> PortResult<Option<ResolvedImage>>;
+    /// Whether the policy of a namespace, if it has one of its own, allows the image to be used by one who asked for it as
+    /// `asked`.
+    async fn verify(
+        &self,
+        _image: &ResolvedImage,
+        _asked: &str,
+        _namespace: &str,
+    ) -> PortResult<()> {
+        Ok(())
+    }
     /// All images, or the one that the filter text finds.
     async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>>;
     /// One image.

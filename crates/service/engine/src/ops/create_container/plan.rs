@@ -71,6 +71,14 @@ impl Engine {
                 "image {image_text} not found: pull it before creating container {name}"
             ))
         })?;
+        let asked = config
+            .image
+            .as_ref()
+            .map_or("", |image| image.user_specified_image.as_str());
+        let namespace = &pod.info.namespace;
+        let images = &self.inner.ports.images;
+        let allowed = images.verify(&image, asked, namespace).await;
+        allowed.doing(|| format!("image of container {name}"))?;
         let id = ContainerId::generate();
         let pod_logs = std::path::Path::new(&pod.info.log_path)
             .parent()
