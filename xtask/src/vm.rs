@@ -52,7 +52,7 @@ fn usable() -> Result<()> {
 
 /// One VM per kind of host; all of them even if one fails.
 fn smoke_all() -> Result<()> {
-    // Optimised: unoptimised code takes minutes there for what takes a second.
+    // The daemon optimised: unoptimised code takes minutes there for what takes a second.
     let shared = workspace::target_directory()?.join("vm-smoke");
     std::fs::create_dir_all(&shared).with_context(|| format!("create `{}`", shared.display()))?;
     stripped(
@@ -155,19 +155,10 @@ fn stripped(program: &Path, copy: &Path) -> Result<()> {
     run_command(Command::new("strip").arg("-o").arg(copy).arg(program))
 }
 
-/// Builds the system tests and returns their program.
+/// Builds the system tests and returns their program: the one that `cargo xtask test` runs, as they mostly wait.
 fn suite_binary() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "test",
-        "--no-run",
-        "--profile",
-        Profile::Profiling.name(),
-        "--package",
-        "crioxide-system-tests",
-        "--test",
-        "system",
-    ]);
+    command.args(["test", "--no-run", "--workspace", "--test", "system"]);
     command.args(["--message-format", "json"]);
     if let Some(target) = binary::ensure_static_target()? {
         command.args(["--target", &target]);

@@ -105,11 +105,26 @@ fn a_slice_outlives_its_scopes() {
     assert_ne!(unit_state(&slice), "active");
 }
 
-/// Run by [`a_process_survives_that_its_own_scope_cannot_be_made`] in a process of its own.
+/// Set in the process of its own that [`a_process_survives_that_its_own_scope_cannot_be_made`] starts.
+const OWN_SCOPE: &str = "CRIOXIDE_TEST_OWN_SCOPE";
+
 #[test]
-#[ignore = "moves the process that it runs in"]
-fn make_a_scope_around_this_process_with_a_limit_that_fails() {
+fn a_process_survives_that_its_own_scope_cannot_be_made() {
     let Some(layout) = layout() else { return };
+    if std::env::var_os(OWN_SCOPE).is_some() {
+        return make_a_scope_around_this_process_with_a_limit_that_fails(layout);
+    }
+    // The scope takes in the whole process, other tests of this program included.
+    let test = "a_process_survives_that_its_own_scope_cannot_be_made";
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(OWN_SCOPE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn make_a_scope_around_this_process_with_a_limit_that_fails(layout: &'static CgroupLayout) {
     let name = format!("own{}", std::process::id());
     let path = format!("system.slice:crioxide-test:{name}");
     let path = CgroupPath::parse(&path, Driver::Systemd).unwrap();
@@ -118,17 +133,4 @@ fn make_a_scope_around_this_process_with_a_limit_that_fails() {
     assert!(matches!(error, CreateCgroupError::Limits { .. }), "{error}");
     assert!(!Cgroup::at(layout, path).exists());
     assert_ne!(unit_state(&format!("crioxide-test-{name}.scope")), "active");
-}
-
-#[test]
-fn a_process_survives_that_its_own_scope_cannot_be_made() {
-    if layout().is_none() {
-        return;
-    }
-    let test = "make_a_scope_around_this_process_with_a_limit_that_fails";
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored"])
-        .status()
-        .unwrap();
-    assert!(status.success(), "{status}");
 }

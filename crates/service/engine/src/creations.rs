@@ -60,7 +60,7 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         match outcome {
             Ok(value) => value.clone().expect("wait_for ended on Some"),
             Err(_) => Err(EngineError::refused(format!(
-                "creation of {name} was abandoned: the daemon is shutting down"
+                "creation of {name} was abandoned: the daemon is shutting down, or failed inside"
             ))),
         }
     }
@@ -73,15 +73,33 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         let span = tracing::Span::current();
         tokio::spawn(tracing::Instrument::instrument(
             async move {
+                // Also when the work panics: a name that stays reserved would need a restart.
+                let running = Running {
+                    creations: &this,
+                    name: &name,
+                };
                 let outcome = work.await;
-                this.running
-                    .lock()
-                    .expect("no holder of this lock panics")
-                    .remove(&name);
+                drop(running);
                 sender.send_replace(Some(outcome));
             },
             span,
         ));
+    }
+}
+
+/// The name of a creation under way; free again when this goes.
+struct Running<'a, T> {
+    creations: &'a Creations<T>,
+    name: &'a str,
+}
+
+impl<T> Drop for Running<'_, T> {
+    fn drop(&mut self) {
+        let mut running = match self.creations.running.lock() {
+            Ok(running) => running,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        running.remove(self.name);
     }
 }
 
@@ -136,6 +154,17 @@ mod tests {
                 .unwrap(),
             9
         );
+    }
+
+    #[tokio::test]
+    async fn a_panic_frees_the_name() {
+        let creations = Arc::new(Creations::<u32>::default());
+        let panicked = creations
+            .join("pod", || None, || async { panic!("meant to be seen") })
+            .await;
+        assert!(panicked.is_err());
+        let again = creations.join("pod", || None, || async { Ok(7) }).await;
+        assert_eq!(again.unwrap(), 7);
     }
 
     #[tokio::test]
