@@ -62,6 +62,12 @@ pub struct NodeOptions {
     pub plugin_directories: Vec<PathBuf>,
     /// The directory of images and containers instead of one of this node's own.
     pub root: Option<PathBuf>,
+    /// The default handler; `builtin` where this is empty.
+    pub default_handler: String,
+    /// Where results of CNI plugins are kept instead of a place of this node's own.
+    pub cni_cache: Option<PathBuf>,
+    /// The daemon's program instead of the one under test.
+    pub program: Option<PathBuf>,
 }
 
 /// A running daemon. On drop it ends and everything it made is taken off the host.
@@ -81,7 +87,10 @@ impl TestNode {
     /// # Errors
     /// When the daemon is not built or does not come up; the message holds the end of its log.
     pub async fn start(options: NodeOptions) -> Result<Self> {
-        let program = requirements::daemon().map_err(anyhow::Error::msg)?;
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => requirements::daemon().map_err(anyhow::Error::msg)?,
+        };
         let place = Place::claim(&options)?;
         conf::write(&place, &options)?;
         let before = HostSnapshot::take(&Scope::Node(&place));
@@ -131,6 +140,11 @@ impl TestNode {
     pub async fn stop(&mut self) -> Result<()> {
         let daemon = self.daemon.take().context("the daemon is not running")?;
         daemon.terminate().await
+    }
+
+    /// Another program takes the node over from the next start on.
+    pub fn switch_to(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// Starts the daemon again after [`Self::kill`] or [`Self::stop`].

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crioxide_monitor_protocol::{ExecRequest, ExecStdio, ExitReport, Reply, Request};
+use crioxide_monitor_protocol::{
+    ExecRequest, ExecStdio, ExitReport, ForeignContainer, Reply, Request,
+};
 use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
 use tokio::sync::oneshot;
 
@@ -15,6 +17,27 @@ use crate::{Monitor, MonitorError};
 
 /// How long a runtime may take to start a process in a container that exists.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The container that a process is to run in.
+#[derive(Debug, Clone)]
+pub struct ExecTarget<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// How it is reached in case it is not one of the monitor's own.
+    pub foreign: Option<ForeignContainer>,
+}
+
+impl<'a> From<&'a str> for ExecTarget<'a> {
+    fn from(id: &'a str) -> Self {
+        Self { id, foreign: None }
+    }
+}
+
+impl<'a> From<&'a String> for ExecTarget<'a> {
+    fn from(id: &'a String) -> Self {
+        id.as_str().into()
+    }
+}
 
 /// Standard descriptors of a process. An absent one is `/dev/null`. The process writes to them directly, nothing is
 /// copied on the way.
@@ -94,7 +117,7 @@ impl Monitor {
     /// The process does not run then. A runtime binary's own words are on the given stderr.
     pub async fn exec(
         &self,
-        container: &str,
+        container: impl Into<ExecTarget<'_>>,
         process: &[u8],
         descriptors: ExecDescriptors,
     ) -> Result<ExecHandle, MonitorError> {
@@ -119,7 +142,7 @@ impl Monitor {
     /// The process does not run then.
     pub async fn exec_on_terminal(
         &self,
-        container: &str,
+        container: impl Into<ExecTarget<'_>>,
         process: &[u8],
     ) -> Result<(ExecHandle, OwnedFd), MonitorError> {
         let fail = |step| {
@@ -175,12 +198,13 @@ impl Monitor {
 
     async fn start(
         &self,
-        container: &str,
+        container: impl Into<ExecTarget<'_>>,
         process: &[u8],
         stdio: ExecStdio,
         passed: Vec<OwnedFd>,
         name: String,
     ) -> Result<ExecHandle, MonitorError> {
+        let target = container.into();
         let document = sealed(process).map_err(|source| MonitorError::Prepare {
             step: "keep the process document in memory",
             request: "exec",
@@ -195,9 +219,10 @@ impl Monitor {
             done: false,
         };
         let request = ExecRequest {
-            container: container.into(),
+            container: target.id.into(),
             exec: name.clone(),
             stdio,
+            foreign: target.foreign,
         };
         match self
             .ask("exec", Request::Exec(request), &descriptors, PATIENCE)

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conmon;
 mod connection;
 mod error;
 mod exec;
@@ -14,9 +15,9 @@ mod spawner;
 
 pub use crioxide_monitor_protocol::{
     ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
-    MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode, StdioMode,
+    ForeignContainer, MonitorCgroup, MonitorConfig, Program, RuntimeCommand, StdinMode, StdioMode,
 };
 pub use error::MonitorError;
-pub use exec::{ExecDescriptors, ExecHandle};
+pub use exec::{ExecDescriptors, ExecHandle, ExecTarget};
 pub use monitor::{Connected, Created, Monitor, MonitorEvent};
 pub use spawner::Spawner;

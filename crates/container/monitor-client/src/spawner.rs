@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crioxide_monitor_protocol::{MonitorConfig, SpawnerReply, SpawnerRequest, decode, encode};
+use crioxide_monitor_protocol::{
+    MonitorConfig, Program, SpawnerReply, SpawnerRequest, decode, encode,
+};
 use crioxide_sys::messages::packet_pair;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -88,12 +91,45 @@ impl Spawner {
     /// # Errors
     /// There is no monitor then.
     pub async fn spawn_monitor(&self, config: MonitorConfig) -> Result<Connected, MonitorError> {
-        const REQUEST: &str = "spawn";
+        let path = config.socket.clone();
+        let make = |seq| SpawnerRequest::Spawn { seq, config };
+        match self.ask("spawn", make, &[], PATIENCE).await? {
+            SpawnerReply::Spawned { .. } => Monitor::connect(&path).await,
+            SpawnerReply::Failed { failure, .. } => Err(MonitorError::Failed { failure }),
+            SpawnerReply::Ran { .. } => Err(MonitorError::Unexpected { request: "spawn" }),
+        }
+    }
+
+    /// Runs a program to its end, or for `patience`, and returns its exit code. `descriptors` become its 3, 4 and so
+    /// on.
+    ///
+    /// # Errors
+    /// It cannot be run, or did not end in time and runs on.
+    pub async fn run(
+        &self,
+        program: Program,
+        descriptors: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> Result<i32, MonitorError> {
+        let make = |seq| SpawnerRequest::Run { seq, program };
+        match self.ask("run", make, descriptors, patience).await? {
+            SpawnerReply::Ran { exit_code, .. } => Ok(exit_code),
+            SpawnerReply::Failed { failure, .. } => Err(MonitorError::Failed { failure }),
+            SpawnerReply::Spawned { .. } => Err(MonitorError::Unexpected { request: "run" }),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: &'static str,
+        make: impl FnOnce(u64) -> SpawnerRequest,
+        descriptors: &[BorrowedFd<'_>],
+        patience: Duration,
+    ) -> Result<SpawnerReply, MonitorError> {
         let gone = || MonitorError::Gone {
             peer: "spawner",
-            request: REQUEST,
+            request,
         };
-        let path = config.socket.clone();
         let (answer, waiting) = oneshot::channel();
         let seq = {
             let mut waiters = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,33 +141,36 @@ impl Spawner {
             waiters.open.insert(seq, answer);
             seq
         };
+        // Also when the caller gives up.
+        let _forget = Forget(&self.waiting, seq);
         let prepare = |source| MonitorError::Prepare {
             step: "send the message",
-            request: REQUEST,
+            request,
             source,
         };
-        let message = encode(&SpawnerRequest::Spawn { seq, config })
-            .map_err(|error| prepare(std::io::Error::other(error)))?;
-        self.socket.send(&message, &[]).await.map_err(prepare)?;
-        let reply = match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(answered) => answered.map_err(|_| gone())?,
-            Err(_) => {
-                self.waiting
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .open
-                    .remove(&seq);
-                return Err(MonitorError::Silent {
-                    peer: "spawner",
-                    request: REQUEST,
-                    timeout: PATIENCE,
-                });
-            }
-        };
-        match reply {
-            SpawnerReply::Spawned { .. } => Monitor::connect(&path).await,
-            SpawnerReply::Failed { failure, .. } => Err(MonitorError::Failed { failure }),
+        let message = encode(&make(seq)).map_err(|error| prepare(std::io::Error::other(error)))?;
+        self.socket
+            .send(&message, descriptors)
+            .await
+            .map_err(prepare)?;
+        match tokio::time::timeout(patience, waiting).await {
+            Ok(answered) => answered.map_err(|_| gone()),
+            Err(_) => Err(MonitorError::Silent {
+                peer: "spawner",
+                request,
+                timeout: patience,
+            }),
         }
+    }
+}
+
+/// Forgets a request when it is over.
+struct Forget<'a>(&'a Waiting, u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.open.remove(&self.1);
     }
 }
 
@@ -151,7 +190,9 @@ async fn read(socket: Arc<PacketSocket>, waiting: Arc<Waiting>) {
         let Ok(reply) = decode::<SpawnerReply>(&buffer[..packet.length]) else {
             continue;
         };
-        let (SpawnerReply::Spawned { seq, .. } | SpawnerReply::Failed { seq, .. }) = &reply;
+        let (SpawnerReply::Spawned { seq, .. }
+        | SpawnerReply::Ran { seq, .. }
+        | SpawnerReply::Failed { seq, .. }) = &reply;
         let waiter = waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

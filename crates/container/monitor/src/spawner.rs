@@ -1,14 +1,19 @@
 //! The spawner: forks monitors, so that they share one small memory image.
 //!
+//! It also runs programs for the daemon, which never forks: conmon, where that is configured.
+//!
 //! It lives as long as the daemon's end of its control socket is open. Monitors do not end with it.
 
+mod program;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_monitor_protocol::{
-    Failure, FailureKind, MAX_PACKET, MonitorCgroup, MonitorConfig, SpawnerReply, SpawnerRequest,
-    decode, encode,
+    Failure, FailureKind, MAX_PACKET, MonitorCgroup, MonitorConfig, Program, SpawnerReply,
+    SpawnerRequest, decode, encode,
 };
 use crioxide_sys::clone::{CloneRequest, Cloned};
 use crioxide_sys::fork::{Fork, exit_now, fork};
@@ -42,6 +47,7 @@ pub fn run(mut control: OwnedFd) -> i32 {
         Ok(moved) => control = moved,
         Err(_) => return FAILED,
     }
+    let mut programs = Programs::new();
     loop {
         let mut ready = [
             PollFd::new(&control, PollFlags::IN),
@@ -57,10 +63,15 @@ pub fn run(mut control: OwnedFd) -> i32 {
         );
         if signalled {
             while let Ok(Some(_)) = signals.read() {}
-            while let Ok(Reaped::Child(..)) = reap_next() {}
+            while let Ok(Reaped::Child(pid, ending)) = reap_next() {
+                if let Some(seq) = programs.remove(&pid.as_raw_nonzero().get()) {
+                    let exit_code = ending.shell_code();
+                    reply(&control, &SpawnerReply::Ran { seq, exit_code });
+                }
+            }
         }
         if asked {
-            match serve(control) {
+            match serve(control, &mut programs) {
                 Some(still_open) => control = still_open,
                 None => return 0,
             }
@@ -68,61 +79,86 @@ pub fn run(mut control: OwnedFd) -> i32 {
     }
 }
 
+/// The programs that run, with the requests they are for.
+type Programs = BTreeMap<i32, u64>;
+
 /// Takes one request; gives the socket back unless the daemon is gone.
-fn serve(control: OwnedFd) -> Option<OwnedFd> {
+fn serve(control: OwnedFd, programs: &mut Programs) -> Option<OwnedFd> {
     let mut buffer = vec![0; MAX_PACKET];
-    let length = match receive_packet(&control, &mut buffer) {
-        Ok(packet) if packet.length > 0 => packet.length,
+    let packet = match receive_packet(&control, &mut buffer) {
+        Ok(packet) if packet.length > 0 => packet,
         _ => return None,
     };
-    let Ok(SpawnerRequest::Spawn { seq, config }) = decode::<SpawnerRequest>(&buffer[..length])
-    else {
+    let Ok(request) = decode::<SpawnerRequest>(&buffer[..packet.length]) else {
         // Without a number there is nobody to answer; the caller notices by its own time limit.
         return Some(control);
     };
     drop(buffer);
-    match make_child(&config) {
-        Ok(Child::Parent) => {}
-        Ok(Child::Monitor { group }) => exit_now(live(control, seq, config, group)),
-        Err(failure) => reply(&control, &SpawnerReply::Failed { seq, failure }),
+    let (seq, made) = match request {
+        SpawnerRequest::Spawn { seq, config } => match make_child(config.cgroup.as_ref()) {
+            Ok(Child::New { group }) => exit_now(live(control, seq, config, group)),
+            other => (seq, other),
+        },
+        SpawnerRequest::Run { seq, program } => match make_child(program.cgroup.as_ref()) {
+            Ok(Child::New { group }) => exit_now(run_program(
+                control,
+                seq,
+                program,
+                group,
+                packet.descriptors,
+            )),
+            Ok(Child::Parent { pid }) => {
+                programs.insert(pid, seq);
+                (seq, Ok(Child::Parent { pid }))
+            }
+            other => (seq, other),
+        },
+    };
+    if let Err(failure) = made {
+        reply(&control, &SpawnerReply::Failed { seq, failure });
     }
     Some(control)
 }
 
 /// Which process it is after the fork.
 enum Child {
-    Parent,
+    Parent {
+        pid: i32,
+    },
     /// The new one, and the cgroup it has yet to enter.
-    Monitor {
+    New {
         group: Option<Cgroup>,
     },
 }
 
-fn make_child(config: &MonitorConfig) -> Result<Child, Failure> {
+fn make_child(cgroup: Option<&MonitorCgroup>) -> Result<Child, Failure> {
     let system = |error: &dyn std::error::Error| Failure::from_error(FailureKind::System, error);
-    let group = config.cgroup.as_ref().map(place_of).transpose()?;
+    let group = cgroup.map(place_of).transpose()?;
     let plain = group
         .as_ref()
         .filter(|group| matches!(group.path(), CgroupPath::Directory(_)));
     let made = match plain {
-        None => fork().map(|side| side == Fork::Child),
+        None => fork(),
         Some(group) => {
             Cgroup::create(group_layout()?, group.path().clone(), None, None)
                 .map_err(|error| system(&error))?;
             match group.clone_target().map_err(|error| system(&error))? {
-                None => fork().map(|side| side == Fork::Child),
-                // On version 2 the monitor is born in its cgroup; moving it there later would wait for the kernel.
+                None => fork(),
+                // On version 2 it is born in its cgroup; moving it there later would wait for the kernel.
                 Some(directory) => match CloneRequest::new().into_cgroup(directory.as_fd()).spawn()
                 {
-                    Ok(Cloned::Child) => return Ok(Child::Monitor { group: None }),
-                    other => other.map(|_| false),
+                    Ok(Cloned::Child) => return Ok(Child::New { group: None }),
+                    Ok(Cloned::Parent { pid, .. }) => Ok(Fork::Parent(pid)),
+                    Err(error) => Err(error),
                 },
             }
         }
     };
     match made {
-        Ok(true) => Ok(Child::Monitor { group }),
-        Ok(false) => Ok(Child::Parent),
+        Ok(Fork::Child) => Ok(Child::New { group }),
+        Ok(Fork::Parent(pid)) => Ok(Child::Parent {
+            pid: pid.as_raw_nonzero().get(),
+        }),
         Err(error) => {
             if let Some(group) = plain {
                 let _ = group.remove();
@@ -130,6 +166,31 @@ fn make_child(config: &MonitorConfig) -> Result<Child, Failure> {
             Err(system(&error))
         }
     }
+}
+
+/// The life of a program up to its exec, in the child.
+fn run_program(
+    control: OwnedFd,
+    seq: u64,
+    program: Program,
+    group: Option<Cgroup>,
+    descriptors: Vec<OwnedFd>,
+) -> i32 {
+    // Its number may be one that the program's descriptors are to get.
+    let Ok(moved) = rustix::io::fcntl_dupfd_cloexec(&control, program::ASIDE) else {
+        return FAILED;
+    };
+    std::mem::forget(control);
+    let control = moved;
+    let entered = group.as_ref().map_or(Ok(()), enter);
+    let failure = entered.err().unwrap_or_else(|| {
+        let path = program.path.clone();
+        let error = program::become_it(program, descriptors);
+        let text = format!("cannot run `{}`: {error}", path.display());
+        Failure::new(FailureKind::System, text)
+    });
+    reply(&control, &SpawnerReply::Failed { seq, failure });
+    FAILED
 }
 
 /// The life of a monitor, in the child.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::RuntimeCommand;
+
 /// Where the process gets its standard descriptors from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -37,4 +39,16 @@ pub struct ExecRequest {
     pub exec: String,
     /// Standard descriptors.
     pub stdio: ExecStdio,
+    /// How to reach the container when it is not one of this monitor's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignContainer>,
+}
+
+/// A container that another monitor made: conmon, or one that died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignContainer {
+    /// The runtime that knows it.
+    pub runtime: RuntimeCommand,
+    /// Its bundle, for files of the exec.
+    pub bundle: PathBuf,
 }

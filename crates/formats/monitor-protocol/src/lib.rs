@@ -20,10 +20,10 @@ mod spawner;
 pub use codec::{CodecError, MAX_PACKET, decode, encode};
 pub use container::{ContainerLog, CreateContainer, RuntimeCommand, StdinMode, StdioMode};
 pub use event::{ContainerReport, Event, ExitReport};
-pub use exec::{ExecRequest, ExecStdio};
+pub use exec::{ExecRequest, ExecStdio, ForeignContainer};
 pub use failure::{Failure, FailureKind};
 pub use request::{ClientFrame, Reply, Request, ServerFrame};
-pub use spawner::{MonitorCgroup, MonitorConfig, SpawnerReply, SpawnerRequest};
+pub use spawner::{MonitorCgroup, MonitorConfig, Program, SpawnerReply, SpawnerRequest};
 
 /// Version of the protocol this build speaks. A monitor answers any client whose version is not below
 /// [`OLDEST_VERSION`].

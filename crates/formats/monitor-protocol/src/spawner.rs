@@ -27,6 +27,22 @@ pub struct MonitorConfig {
     pub cgroup: Option<MonitorCgroup>,
 }
 
+/// A program to be run in a process of its own: conmon, or a shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program.
+    pub path: PathBuf,
+    /// Its arguments, without the program's name.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// Where it starts.
+    pub directory: PathBuf,
+    /// The cgroup it is born in; `None` leaves it in the spawner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<MonitorCgroup>,
+}
+
 /// Request to the spawner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -37,6 +53,14 @@ pub enum SpawnerRequest {
         seq: u64,
         /// What it needs to know.
         config: MonitorConfig,
+    },
+    /// Run a program. The descriptors beside the request become its 3, 4 and so on; standard input and output are
+    /// `/dev/null`, standard error is the daemon's.
+    Run {
+        /// Number the reply carries.
+        seq: u64,
+        /// What to run.
+        program: Program,
     },
 }
 
@@ -51,7 +75,14 @@ pub enum SpawnerReply {
         /// Its process id.
         pid: i32,
     },
-    /// There is no monitor.
+    /// The program ended.
+    Ran {
+        /// Number of the request.
+        seq: u64,
+        /// Exit status, or 128 plus the signal.
+        exit_code: i32,
+    },
+    /// There is no monitor, or no program.
     Failed {
         /// Number of the request.
         seq: u64,

@@ -90,6 +90,7 @@ fn requests() {
             container: "c1".into(),
             exec: "e1".into(),
             stdio,
+            foreign: None,
         })),
     );
     let stdio = ExecStdio::Terminal {
@@ -100,7 +101,21 @@ fn requests() {
         &frame(Request::Exec(ExecRequest {
             container: "c1".into(),
             exec: "e1".into(),
+            stdio: stdio.clone(),
+            foreign: None,
+        })),
+    );
+    let foreign = ForeignContainer {
+        runtime: create().runtime,
+        bundle: "/run/b".into(),
+    };
+    check(
+        "exec_foreign",
+        &frame(Request::Exec(ExecRequest {
+            container: "c1".into(),
+            exec: "e1".into(),
             stdio,
+            foreign: Some(foreign),
         })),
     );
     check(
@@ -197,6 +212,19 @@ fn spawner() {
     };
     check("spawn", &SpawnerRequest::Spawn { seq: 1, config });
     check("spawned", &SpawnerReply::Spawned { seq: 1, pid: 99 });
+    let program = Program {
+        path: "/usr/bin/conmon".into(),
+        args: vec!["-c".into(), "c1".into()],
+        env: vec![("_OCI_SYNCPIPE".into(), "3".into())],
+        directory: "/run/b".into(),
+        cgroup: None,
+    };
+    check("run", &SpawnerRequest::Run { seq: 2, program });
+    let ran = SpawnerReply::Ran {
+        seq: 2,
+        exit_code: 0,
+    };
+    check("ran", &ran);
     let failure = Failure::new(FailureKind::System, "cannot listen");
     check("spawn_failed", &SpawnerReply::Failed { seq: 1, failure });
 }

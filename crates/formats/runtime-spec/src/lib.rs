@@ -20,6 +20,7 @@ mod cgroup;
 mod confinement;
 pub mod container;
 pub mod devices;
+pub mod hooks;
 pub mod image_facts;
 pub mod mounts;
 pub mod namespaces;

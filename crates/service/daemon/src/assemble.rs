@@ -91,10 +91,6 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         exits_dir: directory(&config.runtime.container_exits_dir)?,
         attach_dir: directory(&config.runtime.container_attach_socket_dir)?,
         driver,
-        monitor_cgroup: config
-            .default_handler()
-            .map(|handler| handler.monitor_cgroup.clone())
-            .unwrap_or_default(),
         no_pivot: config.runtime.no_pivot,
         log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
     };
@@ -126,6 +122,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             parents: Arc::default(),
             profiles: Arc::new(profiles(config)),
             devices: Arc::new(device_settings(config)?),
+            hooks_dirs: config.runtime.hooks_dir.clone(),
         }),
         backend: Arc::new(backend),
         stats: Arc::new(KernelStats {

@@ -9,12 +9,14 @@ use std::{
 use crioxide_config::{CgroupManager, Config, HandlerType, RuntimeBinary, RuntimeHandler};
 use crioxide_cri_api::v1;
 use crioxide_engine::{Handler, ports::PortError};
-use crioxide_monitor_client::RuntimeCommand;
+use crioxide_monitor_client::{RuntimeCommand, conmon::ConmonProgram};
 use crioxide_oci_runtime::{CgroupDriver, CommandRuntime, OciRuntime};
 use crioxide_oci_runtime_builtin::BuiltinRuntime;
 
 use crate::adapters::backend::HandlerRuntime;
 
+/// The `monitor_path` that names our own monitor.
+const BUILTIN_MONITOR: &str = "builtin";
 /// Least seconds that creating a container may take.
 const CREATE_TIMEOUT_MIN: i64 = 30;
 
@@ -37,7 +39,7 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
     };
     let default = &config.runtime.default_runtime;
     for (name, handler) in &config.runtimes {
-        let loaded = match load_one(name, handler, manager) {
+        let loaded = match load_one(name, handler, config, manager) {
             Ok(loaded) => loaded,
             Err(error) if name == default => {
                 return Err(format!("runtime handler {name}: {error}").into());
@@ -84,12 +86,14 @@ fn engine_handler(handler: &RuntimeHandler) -> Handler {
     Handler {
         minimum_memory: i64::try_from(minimum).unwrap_or(i64::MAX),
         default_annotations: handler.default_annotations.clone(),
+        allowed_annotations: handler.allowed_annotations.clone(),
     }
 }
 
 fn load_one(
     name: &str,
     handler: &RuntimeHandler,
+    config: &Config,
     manager: CgroupManager,
 ) -> Result<HandlerRuntime, PortError> {
     if handler.runtime_type == HandlerType::Vm {
@@ -111,14 +115,82 @@ fn load_one(
             external(path, root, systemd_cgroup)?
         }
     };
-    tracing::info!("Runtime handler {name}: {}", runtime.version()?);
+    let conmon = conmon(name, handler, config)?;
+    let version = runtime.version()?;
+    match &conmon {
+        None => tracing::info!("Runtime handler {name}: {version}, watched by our own monitor"),
+        Some(program) => tracing::info!(
+            "Runtime handler {name}: {version}, watched by {} ({})",
+            conmon_version(&program.path)?,
+            program.path.display()
+        ),
+    }
+    if *name == config.runtime.default_runtime && (conmon.is_some() || !is_builtin(handler)) {
+        tracing::info!(
+            "The configuration names the programs of handler {name}, so they are used. With \
+             default_runtime = \"builtin\" and a table [crio.runtime.runtimes.builtin] that says \
+             runtime_path = \"builtin\", new pods start and answer probes faster and take less memory; \
+             see docs/migration.md"
+        );
+    }
     let seconds = handler.container_create_timeout.max(CREATE_TIMEOUT_MIN);
     Ok(HandlerRuntime {
         runtime,
         command,
         create_timeout_ms: u64::try_from(seconds).unwrap_or(0).saturating_mul(1000),
         sync_log: !handler.no_sync_log,
+        monitor_cgroup: handler.monitor_cgroup.clone(),
+        conmon,
     })
+}
+
+fn is_builtin(handler: &RuntimeHandler) -> bool {
+    handler.binary == RuntimeBinary::Builtin
+}
+
+/// The conmon that the handler names; none means our own monitor.
+fn conmon(
+    name: &str,
+    handler: &RuntimeHandler,
+    config: &Config,
+) -> Result<Option<ConmonProgram>, PortError> {
+    let path = match &handler.monitor_path {
+        None => return Ok(None),
+        Some(path) if path.as_os_str() == BUILTIN_MONITOR => return Ok(None),
+        Some(path) => path,
+    };
+    if is_builtin(handler) {
+        tracing::warn!(
+            "Runtime handler {name}: {} is not used, as the built-in runtime brings its own monitor",
+            path.display()
+        );
+        return Ok(None);
+    }
+    if !is_program(path) {
+        return Err(format!("monitor {} is not an executable file", path.display()).into());
+    }
+    Ok(Some(ConmonProgram {
+        path: path.clone(),
+        env: handler.monitor_env.clone(),
+        log_level: config.runtime.log_level.as_str().to_owned(),
+        journald: config.runtime.log_to_journald,
+    }))
+}
+
+/// What conmon says of itself. A monitor that cannot say it cannot watch containers either.
+fn conmon_version(path: &Path) -> Result<String, PortError> {
+    let output = std::process::Command::new(path)
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().next().map(str::trim) {
+        Some(line) if output.status.success() && line.starts_with("conmon version") => {
+            Ok(line.replacen("conmon version", "conmon", 1))
+        }
+        _ => Err(format!("{} does not say which conmon it is", path.display()).into()),
+    }
 }
 
 type External = (Arc<dyn OciRuntime>, RuntimeCommand);

@@ -10,12 +10,13 @@ use std::{
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_engine::ports::PortError;
 use crioxide_files::{AtomicOptions, Sync, atomic_write, read_to_string_limited};
-use crioxide_names::PodId;
 
 /// File in a pod's run directory that names the cgroup directories made for it, outermost first.
 const OWNED: &str = "cgroup-parent";
 /// File in a pod's run directory that names its monitor's cgroup.
 const MONITOR: &str = "monitor-cgroup";
+/// File in a container's run directory that names its conmon's cgroup.
+const CONMON: &str = "conmon-cgroup";
 /// Largest note that is read back, bytes.
 const NOTE_MAX: u64 = 1 << 20;
 
@@ -119,16 +120,16 @@ fn noted(run: &Path) -> Result<Vec<PathBuf>, PortError> {
     }
 }
 
-/// Where a pod's monitor belongs, as `monitor_cgroup` says: nowhere in particular, the pod's cgroup, or a slice.
+/// Where a monitor belongs, named after its pod or container, as `monitor_cgroup` says: nowhere in particular, the pod's cgroup, or a slice.
 pub(crate) fn monitor_path(
     setting: &str,
     driver: Driver,
     parent: &str,
-    pod: &PodId,
+    name: &str,
 ) -> Option<String> {
     match (driver, setting) {
         (Driver::Cgroupfs, "pod") if !parent.is_empty() => Some(format!(
-            "{}/crio-conmon-{pod}",
+            "{}/crio-conmon-{name}",
             parent.trim_end_matches('/')
         )),
         (Driver::Cgroupfs, _) => None,
@@ -138,7 +139,7 @@ pub(crate) fn monitor_path(
                 .rsplit('/')
                 .next()
                 .unwrap_or(parent);
-            Some(format!("{slice}:crio-conmon:{pod}"))
+            Some(format!("{slice}:crio-conmon:{name}"))
         }
         // Outside of our own unit, which takes its processes along when it is restarted.
         (Driver::Systemd, slice) => {
@@ -147,18 +148,44 @@ pub(crate) fn monitor_path(
             } else {
                 "system.slice"
             };
-            Some(format!("{slice}:crio-conmon:{pod}"))
+            Some(format!("{slice}:crio-conmon:{name}"))
         }
     }
 }
 
 /// Notes the monitor's cgroup, so that it goes with the pod.
 pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
+    note(&run.join(MONITOR), path)
+}
+
+/// Notes the cgroup of a container's conmon, so that it goes with the container.
+pub(crate) fn note_conmon(run: &Path, path: &str) -> Result<(), PortError> {
+    note(&run.join(CONMON), path)
+}
+
+/// Removes the cgroup of a container's conmon: the noted one, or where CRI-O would have put it.
+pub(crate) fn release_conmon(
+    driver: Driver,
+    run: &Path,
+    usual: Option<String>,
+) -> Result<(), PortError> {
+    let noted = match read_to_string_limited(run.join(CONMON), 4096) {
+        Ok(path) => Some(path),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(path) = noted.or(usual) {
+        Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(&path, driver)?).remove()?;
+    }
+    Ok(())
+}
+
+fn note(file: &Path, path: &str) -> Result<(), PortError> {
     let options = AtomicOptions {
         mode: 0o600,
         sync: Sync::None,
     };
-    Ok(atomic_write(run.join(MONITOR), path.as_bytes(), options)?)
+    Ok(atomic_write(file, path.as_bytes(), options)?)
 }
 
 #[cfg(test)]

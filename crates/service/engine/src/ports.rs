@@ -12,12 +12,12 @@ mod stats;
 use std::sync::Arc;
 
 pub use backend::{
-    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope,
-    MonitorReport, ProcessId,
+    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
+    KillScope, MonitorReport, PodHome, ProcessId,
 };
 pub use host::{
-    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest,
-    SandboxFiles, SandboxHost, SandboxPaths,
+    ConfinementRequest, DevicesRequest, HooksRequest, MissingSource, NamespacePaths,
+    NamespaceRequest, SandboxFiles, SandboxHost, SandboxPaths,
 };
 pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};

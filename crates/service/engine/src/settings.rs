@@ -11,6 +11,8 @@ pub struct Handler {
     pub minimum_memory: i64,
     /// Annotations of its pods, unless they set them.
     pub default_annotations: BTreeMap<String, String>,
+    /// Annotations with an effect that its pods may use.
+    pub allowed_annotations: Vec<String>,
 }
 
 /// What becomes of the volumes that images declare.

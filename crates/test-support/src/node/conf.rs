@@ -37,6 +37,11 @@ fn crio_conf(place: &Place, options: &NodeOptions) -> String {
     } else {
         &options.log_level
     };
+    let default_handler = if options.default_handler.is_empty() {
+        "builtin"
+    } else {
+        &options.default_handler
+    };
     let plugins: Vec<String> = options
         .plugin_directories
         .iter()
@@ -76,7 +81,7 @@ container_exits_dir = "{base}/exits"
 container_attach_socket_dir = "{base}/attach"
 hooks_dir = ["{base}/hooks"]
 log_level = "{log_level}"
-default_runtime = "builtin"
+default_runtime = "{default_handler}"
 [crio.runtime.runtimes.builtin]
 runtime_path = "builtin"
 runtime_root = "{base}/oci/builtin"
@@ -93,6 +98,17 @@ monitor_cgroup = "pod"
                 path.display()
             );
         }
+    }
+    if let (Ok(runc), Ok(conmon)) = (
+        requirements::program("runc"),
+        requirements::program("conmon"),
+    ) {
+        let _ = write!(
+            text,
+            "[crio.runtime.runtimes.conmon]\nruntime_path = \"{}\"\nruntime_root = \"{base}/oci/conmon\"\nmonitor_path = \"{}\"\nmonitor_cgroup = \"pod\"\n",
+            runc.display(),
+            conmon.display()
+        );
     }
     text.push_str(&options.more_tables);
     text

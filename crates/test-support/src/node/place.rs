@@ -18,6 +18,7 @@ const DIRECTORY: &str = "CRIOXIDE_TEST_ROOT";
 pub struct Place {
     base: TempDir,
     root: PathBuf,
+    cni_cache: Option<PathBuf>,
     number: u16,
     // The lock on this number, free again when the file is closed.
     _claim: File,
@@ -37,6 +38,7 @@ impl Place {
                 .root
                 .clone()
                 .unwrap_or_else(|| base.path().join("root")),
+            cni_cache: options.cni_cache.clone(),
             base,
             number,
             _claim: claim,
@@ -90,7 +92,9 @@ impl Place {
     /// Where the daemon keeps the results of CNI plugins: apart from other nodes, whose leftovers it would clean up.
     #[must_use]
     pub fn cni_cache(&self) -> PathBuf {
-        self.base().join("cni-cache")
+        self.cni_cache
+            .clone()
+            .unwrap_or_else(|| self.base().join("cni-cache"))
     }
 
     /// The daemon's own log.

@@ -49,7 +49,7 @@ async fn an_unknown_handler_is_refused() -> Result<()> {
     scene.node.finish().await
 }
 
-async fn contract(handler: &str) -> Result<()> {
+pub(crate) async fn contract(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let pod = node.pod("contract");

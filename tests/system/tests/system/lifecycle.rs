@@ -122,13 +122,18 @@ async fn removing_a_pod_takes_its_containers() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_streams_and_times_out() -> Result<()> {
     skip_unless!(possible());
+    execs("").await
+}
+
+/// ExecSync gives output and code, and ends at its deadline.
+pub(crate) async fn execs(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let (node, client) = (&scene.node, &scene.node.client);
     let (_, id) = node
         .run(
             &node.pod("exec"),
             &node.container("main", &scene.image, &["sleep", "600"]),
-            "",
+            handler,
         )
         .await?;
 
@@ -167,6 +172,11 @@ async fn exec_streams_and_times_out() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_log_is_reopened() -> Result<()> {
     skip_unless!(possible());
+    rotated_log("").await
+}
+
+/// The log goes on in a new file, whoever writes it.
+pub(crate) async fn rotated_log(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let (node, client) = (&scene.node, &scene.node.client);
     let pod = node.pod("rotate");
@@ -175,7 +185,7 @@ async fn a_rotated_log_is_reopened() -> Result<()> {
         .run(
             &pod,
             &node.container("main", &scene.image, &["sh", "-c", script]),
-            "",
+            handler,
         )
         .await?;
     let path = std::path::Path::new(&pod.log_directory).join("main.log");

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod conmon;
 mod crictl;
 mod handlers;
 mod images;
@@ -14,4 +15,5 @@ mod restart;
 mod scene;
 mod service;
 mod smoke;
+mod takeover;
 mod variants;

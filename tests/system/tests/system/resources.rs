@@ -10,6 +10,11 @@ use crate::scene::{Scene, possible};
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_memory_is_an_oom_kill() -> Result<()> {
     skip_unless!(possible());
+    oom_kill("").await
+}
+
+/// The kernel's kill is reported as what it is.
+pub(crate) async fn oom_kill(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let mut container = node.container(
@@ -23,7 +28,7 @@ async fn too_much_memory_is_an_oom_kill() -> Result<()> {
     );
     resources(&mut container)?.memory_limit_in_bytes = 32 << 20;
     resources(&mut container)?.memory_swap_limit_in_bytes = 32 << 20;
-    let (_, id) = node.run(&node.pod("greedy"), &container, "").await?;
+    let (_, id) = node.run(&node.pod("greedy"), &container, handler).await?;
     let status = node.exited(&id).await?;
     ensure!(
         status.reason == "OOMKilled" && status.exit_code != 0,

@@ -8,7 +8,7 @@ use crioxide_test_support::waiting::eventually;
 use crate::scene::{Scene, possible};
 
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(crate) enum End {
     Graceful,
     Killed,
 }
@@ -16,16 +16,16 @@ enum End {
 #[tokio::test(flavor = "multi_thread")]
 async fn graceful() -> Result<()> {
     skip_unless!(possible());
-    pods_survive(End::Graceful).await
+    pods_survive(End::Graceful, "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed() -> Result<()> {
     skip_unless!(possible());
-    pods_survive(End::Killed).await
+    pods_survive(End::Killed, "").await
 }
 
-async fn pods_survive(end: End) -> Result<()> {
+pub(crate) async fn pods_survive(end: End, handler: &str) -> Result<()> {
     let mut scene = Scene::start().await?;
     let node = &mut scene.node;
     let pod = node.pod("survivor");
@@ -34,7 +34,7 @@ async fn pods_survive(end: End) -> Result<()> {
         .run(
             &pod,
             &node.container("runs", &scene.image, &["sh", "-c", script]),
-            "",
+            handler,
         )
         .await?;
     let short = node.container(
@@ -146,7 +146,10 @@ async fn a_killed_monitor_is_reported() -> Result<()> {
 }
 
 /// The host's process id of the container's first process.
-async fn container_pid(node: &crioxide_test_support::TestNode, container: &str) -> Result<i32> {
+pub(crate) async fn container_pid(
+    node: &crioxide_test_support::TestNode,
+    container: &str,
+) -> Result<i32> {
     let request = crioxide_cri_api::v1::ContainerStatusRequest {
         container_id: container.to_owned(),
         verbose: true,
@@ -165,7 +168,20 @@ async fn container_pid(node: &crioxide_test_support::TestNode, container: &str) 
     Ok(i32::try_from(pid)?)
 }
 
-fn parent_of(pid: i32) -> Result<i32> {
+/// The same, from the record, while no daemon runs.
+pub(crate) fn pid_in_records(
+    node: &crioxide_test_support::TestNode,
+    container: &str,
+) -> Result<i64> {
+    let path = format!("overlay-containers/{container}/userdata/state.json");
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(node.place().root().join(path))?)?;
+    let pid = state["pid"].as_i64().unwrap_or(0);
+    ensure!(pid > 1, "state.json holds the process id: {state}");
+    Ok(pid)
+}
+
+pub(crate) fn parent_of(pid: i32) -> Result<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("PPid:"));
     Ok(line.unwrap_or("0").trim().parse()?)

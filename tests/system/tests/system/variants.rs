@@ -83,6 +83,11 @@ async fn namespaces_are_those_asked_for() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_a_pod_see_each_other() -> Result<()> {
     skip_unless!(possible());
+    one_pid_namespace("").await
+}
+
+/// A pod with one PID namespace has an infra container, which reaps.
+pub(crate) async fn one_pid_namespace(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let mut pod = node.pod("shared");
@@ -90,7 +95,7 @@ async fn containers_of_a_pod_see_each_other() -> Result<()> {
     set_namespaces(&mut pod, &mut one, &pod_namespaces(NamespaceMode::Pod));
     let mut two = node.container("two", &scene.image, &["sleep", "601"]);
     set_namespaces(&mut pod, &mut two, &pod_namespaces(NamespaceMode::Pod));
-    let (pod_id, first) = node.run(&pod, &one, "").await?;
+    let (pod_id, first) = node.run(&pod, &one, handler).await?;
     let second = node.client.create(&pod_id, &two, &pod).await?;
     node.client.start(&second).await?;
     let seen = node

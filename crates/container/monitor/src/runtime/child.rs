@@ -38,7 +38,9 @@ pub(crate) enum Purpose {
         failure: Failure,
     },
     Exec {
-        container: ContainerKey,
+        container: String,
+        /// Whether the built-in runtime makes it, which reports the process id itself.
+        builtin: bool,
         exec: String,
         reply: ReplyTo,
         files: ExecFiles,

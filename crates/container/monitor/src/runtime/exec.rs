@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crioxide_monitor_protocol::{
     Event, ExecRequest, ExecStdio, Failure, FailureKind, Reply, RuntimeCommand,
@@ -52,24 +52,9 @@ impl Monitor {
             ));
         }
         let (ends, document) = take_descriptors(&request.stdio, descriptors)?;
-        let Some(container) = self.find(&request.container) else {
-            return Err(Failure::new(
-                FailureKind::NotFound,
-                format!("no container {} in this monitor", request.container),
-            ));
-        };
-        if !matches!(container.phase, Phase::Live) {
-            return Err(Failure::new(
-                FailureKind::State,
-                format!("container {} does not run", request.container),
-            ));
-        }
-        let (key, id, runtime) = (
-            container.key,
-            container.id.clone(),
-            container.runtime.clone(),
-        );
-        let pid_file = container.bundle.join(format!("exec-{}.pid", request.exec));
+        let (runtime, bundle) = self.place_of(request)?;
+        let id = request.container.clone();
+        let pid_file = bundle.join(format!("exec-{}.pid", request.exec));
         let document_path = format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd());
         let console = match &request.stdio {
             ExecStdio::Terminal { console_socket } => Some(console_socket.as_path()),
@@ -88,7 +73,8 @@ impl Monitor {
             pid_file: pid_file.clone(),
         };
         let purpose = Purpose::Exec {
-            container: key,
+            container: id.clone(),
+            builtin: matches!(runtime, RuntimeCommand::Builtin { .. }),
             exec: request.exec.clone(),
             reply,
             files,
@@ -99,11 +85,32 @@ impl Monitor {
         Ok(())
     }
 
+    /// The runtime that knows the container, and its bundle.
+    fn place_of(&mut self, request: &ExecRequest) -> Result<(RuntimeCommand, PathBuf), Failure> {
+        if let Some(container) = self.find(&request.container) {
+            if matches!(container.phase, Phase::Live) {
+                return Ok((container.runtime.clone(), container.bundle.clone()));
+            }
+            let text = format!("container {} does not run", request.container);
+            return Err(Failure::new(FailureKind::State, text));
+        }
+        match &request.foreign {
+            Some(foreign) if foreign.bundle.is_absolute() => {
+                Ok((foreign.runtime.clone(), foreign.bundle.clone()))
+            }
+            _ => Err(Failure::new(
+                FailureKind::NotFound,
+                format!("no container {} in this monitor", request.container),
+            )),
+        }
+    }
+
     /// The runtime's `exec` ended: the process runs, or has run, or could not.
     pub(crate) fn exec_runtime_ended(&mut self, child: RuntimeChild, ending: Ending) {
         let report = child.report();
         let Purpose::Exec {
-            container,
+            container: id,
+            builtin,
             exec,
             reply,
             files,
@@ -111,16 +118,12 @@ impl Monitor {
         else {
             return;
         };
-        let Some(container) = self.containers.get(&container) else {
-            return;
-        };
-        let id = container.id.clone();
         let started = if ending == Ending::Exited(0) {
-            match &container.runtime {
-                RuntimeCommand::Builtin { .. } => builtin::parse_report(&report)
+            match builtin {
+                true => builtin::parse_report(&report)
                     .map(|(pid, _)| pid)
                     .map_err(|text| Failure::new(FailureKind::Runtime, text)),
-                RuntimeCommand::Command { .. } => read_pid(&files.pid_file),
+                false => read_pid(&files.pid_file),
             }
         } else {
             let killed = matches!(ending, Ending::Signaled { signal: 9, .. });

@@ -62,11 +62,16 @@ fn raise_stop_timeout(config: &mut Config, declared: &Declared<'_>, warnings: &m
     }
 }
 
-/// The deprecated keys `conmon`, `conmon_cgroup` and `conmon_env` apply to every handler.
+/// The deprecated keys `conmon`, `conmon_cgroup` and `conmon_env` apply to every handler, except that `conmon` leaves
+/// those alone that ask for the built-in monitor by name.
 fn translate_conmon(config: &mut Config) {
     let runtime = &config.runtime;
     for handler in config.runtimes.values_mut() {
-        if runtime.conmon.is_some() {
+        let own = handler
+            .monitor_path
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == BUILTIN_RUNTIME);
+        if runtime.conmon.is_some() && !own {
             handler.monitor_path.clone_from(&runtime.conmon);
         }
         if !runtime.conmon_cgroup.is_empty() {

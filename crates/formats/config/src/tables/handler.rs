@@ -35,7 +35,7 @@ option_table! {
         inherit_default_runtime: bool = Bool(false) => .file_only();
         /// Containers that ask for less memory are refused.
         container_min_memory: String = Text("12 MiB") => .file_only();
-        /// Path of the conmon program. Empty looks it up in $PATH.
+        /// Path of the conmon program. Empty or "builtin" is the monitor inside this program.
         monitor_path: Option<PathBuf> = Text("") => .file_only();
         /// Where monitors are put: pod, or with the systemd driver a slice.
         monitor_cgroup: String = Text("") => .file_only();

@@ -1,8 +1,11 @@
 //! Monitors and runtimes.
 
+mod conmons;
 mod exec;
+mod homes;
 mod inspect;
 mod monitors;
+mod unattended;
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +16,12 @@ use std::{
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, KillScope, MonitorReport,
-    PortError, PortResult, ProcessId, RecordDirs,
+    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
+    KillScope, MonitorReport, PodHome, PortError, PortResult, ProcessId, RecordDirs,
 };
 use crioxide_monitor_client::{
-    ContainerLog, CreateContainer, MonitorCgroup, MonitorConfig, RuntimeCommand, StdinMode,
-    StdioMode,
+    ContainerLog, CreateContainer, FailureKind, ForeignContainer, RuntimeCommand, StdinMode,
+    StdioMode, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{DeleteMode, OciRuntime, RuntimeError};
@@ -26,10 +29,12 @@ use tokio::sync::mpsc;
 
 use crioxide_cgroups::Driver;
 
-use crate::{OpenFilesLimit, blocking, pod_cgroup};
+use crate::{OpenFilesLimit, blocking};
 
+use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
+use unattended::{Unattended, Watcher};
 
 /// First and longest pause between two tries to make a monitor forget a deleted container; each is twice the last, so
 /// all together take a minute.
@@ -46,6 +51,10 @@ pub(crate) struct HandlerRuntime {
     pub(crate) create_timeout_ms: u64,
     /// Sync logs when a container ends.
     pub(crate) sync_log: bool,
+    /// `monitor_cgroup`.
+    pub(crate) monitor_cgroup: String,
+    /// The conmon that watches each container; without it a monitor of ours watches all of a pod.
+    pub(crate) conmon: Option<conmon::ConmonProgram>,
 }
 
 /// Settings of the backend.
@@ -58,8 +67,6 @@ pub(crate) struct BackendSettings {
     pub(crate) attach_dir: PathBuf,
     /// Who manages cgroups.
     pub(crate) driver: Driver,
-    /// `monitor_cgroup` of the default handler.
-    pub(crate) monitor_cgroup: String,
     /// `no_pivot`.
     pub(crate) no_pivot: bool,
     /// `log_size_max`.
@@ -70,11 +77,7 @@ pub(crate) struct BackendSettings {
 pub(crate) struct Processes {
     settings: Arc<BackendSettings>,
     monitors: Monitors,
-}
-
-/// Socket of a pod's monitor, in the pod's run directory.
-fn monitor_socket(dirs: &RecordDirs) -> PathBuf {
-    dirs.run.join("monitor.sock")
+    homes: Homes,
 }
 
 impl Processes {
@@ -89,12 +92,77 @@ impl Processes {
         Ok(Self {
             settings: Arc::new(settings),
             monitors,
+            homes: Homes::default(),
         })
     }
 
     fn handler(&self, name: &str) -> PortResult<&HandlerRuntime> {
         let handler = self.settings.handlers.get(name);
         Ok(handler.ok_or_else(|| format!("runtime handler {name} is not configured"))?)
+    }
+
+    /// What whoever makes the container has to know.
+    fn order(&self, handler: &HandlerRuntime, request: &CreateProcess) -> CreateContainer {
+        CreateContainer {
+            id: request.id.to_string(),
+            bundle: request.dirs.run.clone(),
+            runtime: handler.command.clone(),
+            stdio: if request.terminal {
+                StdioMode::Terminal
+            } else {
+                StdioMode::Pipes
+            },
+            stdin: match (request.stdin, request.stdin_once) {
+                (false, _) => StdinMode::Closed,
+                (true, false) => StdinMode::Open,
+                (true, true) => StdinMode::Once,
+            },
+            log: ContainerLog {
+                path: request.log_path.clone(),
+                size_max: self.settings.log_size_max,
+                sync: handler.sync_log,
+            },
+            exit_dir: self.settings.exits_dir.clone(),
+            persist_dir: request.dirs.persistent.clone(),
+            attach_socket_dir: self.settings.attach_dir.clone(),
+            cgroup: Some(request.cgroups_path.clone()).filter(|path| !path.is_empty()),
+            no_pivot: self.settings.no_pivot,
+            timeout_ms: handler.create_timeout_ms,
+        }
+    }
+
+    /// Removes what a monitor leaves of a container beside its bundle.
+    async fn remove_monitor_files(&self, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
+        let (settings, name, dirs) = (self.settings.clone(), id.to_string(), dirs.clone());
+        blocking::run(move || {
+            for path in [
+                settings.exits_dir.join(&name),
+                settings.attach_dir.join(&name),
+                dirs.run.join("attach"),
+            ] {
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(PortError::from(format!(
+                            "cannot remove {}: {error}",
+                            path.display()
+                        )));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn watch(&self, id: &ContainerId, dirs: &RecordDirs, init: ProcessId, watcher: Watcher) {
+        self.monitors.watch(Unattended {
+            watcher,
+            id: id.clone(),
+            exit_file: self.settings.exits_dir.join(id.as_str()),
+            dirs: dirs.clone(),
+            init,
+        });
     }
 
     async fn with_runtime(
@@ -117,72 +185,37 @@ fn process_id(pid: i32) -> ProcessId {
 
 #[async_trait]
 impl Backend for Processes {
-    async fn start_monitor(
-        &self,
-        pod: &PodId,
-        dirs: &RecordDirs,
-        cgroup_parent: &str,
-    ) -> PortResult<ProcessId> {
-        let path = pod_cgroup::monitor_path(
-            &self.settings.monitor_cgroup,
-            self.settings.driver,
-            cgroup_parent,
-            pod,
-        );
-        if let Some(path) = &path {
-            let (run, path) = (dirs.run.clone(), path.clone());
-            blocking::run(move || pod_cgroup::note_monitor(&run, &path)).await?;
+    async fn start_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<()> {
+        self.homes.remember(pod, home);
+        if self.handler(&home.handler)?.conmon.is_some() {
+            return Ok(());
         }
-        let config = MonitorConfig {
-            pod: pod.to_string(),
-            socket: monitor_socket(dirs),
-            cgroup: path.map(|path| MonitorCgroup {
-                path,
-                systemd: self.settings.driver == Driver::Systemd,
-            }),
-        };
-        Ok(process_id(self.monitors.spawn(pod, config).await?))
+        self.monitor_of(pod).await.map(drop)
     }
 
     async fn stop_monitor(&self, pod: &PodId) -> PortResult<()> {
-        self.monitors.stop(pod).await
+        self.monitors.stop(pod).await?;
+        self.homes.forget(pod);
+        Ok(())
     }
 
-    async fn adopt_monitor(&self, pod: &PodId, dirs: &RecordDirs) -> PortResult<bool> {
-        self.monitors.adopt(pod, &monitor_socket(dirs)).await
+    async fn adopt_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<Adoption> {
+        self.homes.remember(pod, home);
+        self.monitors
+            .adopt(pod, &homes::monitor_socket(&home.dirs))
+            .await
     }
 
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
         let handler = self.handler(&request.handler)?;
-        let monitor = self.monitors.of(&request.pod)?;
-        let made = monitor
-            .create(CreateContainer {
-                id: request.id.to_string(),
-                bundle: request.dirs.run.clone(),
-                runtime: handler.command.clone(),
-                stdio: if request.terminal {
-                    StdioMode::Terminal
-                } else {
-                    StdioMode::Pipes
-                },
-                stdin: match (request.stdin, request.stdin_once) {
-                    (false, _) => StdinMode::Closed,
-                    (true, false) => StdinMode::Open,
-                    (true, true) => StdinMode::Once,
-                },
-                log: ContainerLog {
-                    path: request.log_path.clone(),
-                    size_max: self.settings.log_size_max,
-                    sync: handler.sync_log,
-                },
-                exit_dir: self.settings.exits_dir.clone(),
-                persist_dir: request.dirs.persistent.clone(),
-                attach_socket_dir: self.settings.attach_dir.clone(),
-                cgroup: Some(request.cgroups_path.clone()).filter(|path| !path.is_empty()),
-                no_pivot: self.settings.no_pivot,
-                timeout_ms: handler.create_timeout_ms,
-            })
-            .await;
+        let order = self.order(handler, request);
+        if let Some(program) = &handler.conmon {
+            return self
+                .create_by_conmon(handler, program, request, order)
+                .await;
+        }
+        let monitor = self.monitor_of(&request.pod).await?;
+        let made = monitor.create(order).await;
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -194,8 +227,10 @@ impl Backend for Processes {
         for warning in made.warnings {
             tracing::warn!("Container {}: {warning}", request.id);
         }
+        let init = process_id(made.pid);
+        self.watch(&request.id, &request.dirs, init.clone(), Watcher::Monitor);
         Ok(ContainerProcess {
-            init: process_id(made.pid),
+            init,
             monitor: process_id(monitor.pid()),
         })
     }
@@ -210,16 +245,36 @@ impl Backend for Processes {
         &self,
         handler: &str,
         id: &ContainerId,
+        init: &ProcessId,
         signal: i32,
         scope: KillScope,
     ) -> PortResult<()> {
-        let id = id.to_string();
+        let name = id.to_string();
         let scope = match scope {
             KillScope::Init => crioxide_oci_runtime::KillScope::Init,
             KillScope::All => crioxide_oci_runtime::KillScope::All,
         };
-        self.with_runtime(handler, move |runtime| runtime.kill(&id, signal, scope))
-            .await
+        let killed = self
+            .with_runtime(handler, move |runtime| runtime.kill(&name, signal, scope))
+            .await;
+        let Err(error) = killed else {
+            return Ok(());
+        };
+        // A runtime that hangs, or lost its records, is no reason for a container to live on.
+        match inspect::signal(init, signal) {
+            Ok(()) => {
+                let reason = crioxide_engine::chain(error.as_ref());
+                tracing::warn!("Container {id} was signalled past its runtime: {reason}");
+                Ok(())
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    async fn describe(&self, process: &ProcessId) -> Option<String> {
+        let process = process.clone();
+        let described = blocking::run(move || Ok::<_, PortError>(inspect::describe(&process)));
+        described.await.ok().flatten()
     }
 
     async fn delete(
@@ -229,7 +284,6 @@ impl Backend for Processes {
         id: &ContainerId,
         dirs: &RecordDirs,
     ) -> PortResult<()> {
-        let settings = self.settings.clone();
         let mut pause = FORGET_PAUSE;
         loop {
             let name = id.to_string();
@@ -248,35 +302,36 @@ impl Backend for Processes {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        let (name, dirs) = (id.to_string(), dirs.clone());
-        blocking::run(move || {
-            for path in [
-                settings.exits_dir.join(&name),
-                settings.attach_dir.join(&name),
-                dirs.run.join("attach"),
-            ] {
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(PortError::from(format!(
-                            "cannot remove {}: {error}",
-                            path.display()
-                        )));
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
-        })
-        .await
+        self.end_conmon(pod, handler, id, dirs).await?;
+        self.remove_monitor_files(id, dirs).await
     }
 
     async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput> {
-        let monitor = self.monitors.of(&request.pod)?;
-        exec::run(&monitor, request).await
+        let foreign = ForeignContainer {
+            runtime: self.handler(&request.handler)?.command.clone(),
+            bundle: request.dirs.run.clone(),
+        };
+        let monitor = self.monitor_of(&request.pod).await?;
+        exec::run(&monitor, request, foreign).await
     }
 
-    async fn reopen_log(&self, pod: &PodId, id: &ContainerId) -> PortResult<()> {
-        Ok(self.monitors.of(pod)?.reopen_log(id.as_str()).await?)
+    async fn reopen_log(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+        log_path: &Path,
+    ) -> PortResult<()> {
+        if let Ok(monitor) = self.monitors.of(pod) {
+            match monitor.reopen_log(id.as_str()).await {
+                Err(error)
+                    if error.failure().map(|failure| failure.kind)
+                        == Some(FailureKind::NotFound) => {}
+                result => return Ok(result?),
+            }
+        }
+        // Not a container of our monitor's, so one of conmon's.
+        Ok(conmon::reopen_log(&dirs.run, log_path).await?)
     }
 
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {
@@ -294,14 +349,27 @@ impl Backend for Processes {
         init: &ProcessId,
     ) -> PortResult<MonitorReport> {
         if let Some(report) = self.monitors.report(pod, id).await {
+            if matches!(report, MonitorReport::Alive { .. }) {
+                self.watch(id, dirs, init.clone(), Watcher::Monitor);
+            }
             return Ok(report);
         }
         let exit_file = self.settings.exits_dir.join(id.as_str());
+        let watched_dirs = dirs;
         let (owned_id, dirs, process) = (id.clone(), dirs.clone(), init.clone());
         let report =
             blocking::run(move || inspect::look(&owned_id, &exit_file, &dirs, &process)).await?;
         if matches!(report, MonitorReport::Alive { .. }) {
-            self.monitors.watch_unattended(id, init);
+            self.watch(id, watched_dirs, init.clone(), Watcher::Other);
+        } else if matches!(report, MonitorReport::Lost)
+            && let Some(exit_code) = inspect::unreaped(init)
+        {
+            return Ok(MonitorReport::Exited(ExitReport {
+                id: id.clone(),
+                exit_code: Some(exit_code),
+                oom_killed: watched_dirs.run.join("oom").exists(),
+                finished_at: inspect::now(),
+            }));
         }
         Ok(report)
     }

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod devices;
+mod hooks;
 mod mount_source;
 mod sandbox_files;
 
@@ -13,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{
-    ConfinementRequest, DevicesRequest, MissingSource, NamespacePaths, NamespaceRequest, PortError,
-    PortResult, RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
+    ConfinementRequest, DevicesRequest, HooksRequest, MissingSource, NamespacePaths,
+    NamespaceRequest, PortError, PortResult, RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
 };
 use crioxide_files::InRoot;
 use crioxide_names::PodId;
@@ -32,6 +33,7 @@ pub(crate) struct Host {
     pub(crate) parents: Arc<OwnParents>,
     pub(crate) profiles: Arc<Profiles>,
     pub(crate) devices: Arc<devices::DeviceSettings>,
+    pub(crate) hooks_dirs: Vec<PathBuf>,
 }
 
 pub(crate) use devices::DeviceSettings;
@@ -194,6 +196,11 @@ impl SandboxHost for Host {
             return Ok(Devices::default());
         }
         blocking::run(move || settings.find(&request)).await
+    }
+
+    async fn hooks(&self, request: HooksRequest) -> PortResult<Option<oci_spec::runtime::Hooks>> {
+        let dirs = self.hooks_dirs.clone();
+        blocking::run(move || hooks::choose(&dirs, &request)).await
     }
 }
 

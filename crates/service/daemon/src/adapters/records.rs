@@ -101,10 +101,25 @@ fn load_one(store: &Store, record: &ContainerRecord) -> PortResult<Option<Stored
         image: record.image.clone(),
         config: read_if_there(&dirs.persistent.join("config.json"))?,
         state: read_if_there(&dirs.persistent.join("state.json"))?,
-        stopped: dirs.persistent.join("stopped").exists(),
-        network_stopped: dirs.persistent.join("network-stopped").exists(),
+        stopped: is_marked(&dirs, Marker::Stopped),
+        network_stopped: is_marked(&dirs, Marker::NetworkStopped),
         dirs,
     }))
+}
+
+fn marker_name(marker: Marker) -> &'static str {
+    match marker {
+        Marker::Stopped => "stopped",
+        Marker::NetworkStopped => "network-stopped",
+    }
+}
+
+/// CRI-O keeps the markers of a pod without infra process in its run directory, of any other in the persistent one.
+fn is_marked(dirs: &RecordDirs, marker: Marker) -> bool {
+    let name = marker_name(marker);
+    [&dirs.persistent, &dirs.run]
+        .iter()
+        .any(|dir| dir.join(name).exists())
 }
 
 fn read_if_there(path: &Path) -> PortResult<Option<Vec<u8>>> {
@@ -181,14 +196,16 @@ impl Records for StoreRecords {
     }
 
     async fn mark(&self, dirs: &RecordDirs, marker: Marker) -> PortResult<()> {
-        let name = match marker {
-            Marker::Stopped => "stopped",
-            Marker::NetworkStopped => "network-stopped",
-        };
-        let path = dirs.persistent.join(name);
-        blocking::run(move || match atomic_write(&path, b"", VOLATILE) {
-            Err(_) if path.exists() => Ok(()),
-            result => result,
+        let name = marker_name(marker);
+        let paths = [dirs.persistent.join(name), dirs.run.join(name)];
+        blocking::run(move || {
+            for path in paths {
+                match atomic_write(&path, b"", VOLATILE) {
+                    Err(_) if path.exists() => {}
+                    result => result?,
+                }
+            }
+            Ok::<_, PortError>(())
         })
         .await
     }
@@ -227,5 +244,24 @@ impl Records for StoreRecords {
     async fn load(&self) -> PortResult<Vec<StoredRecord>> {
         let store = self.store.clone();
         blocking::run(move || load(&store)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_found_where_cri_o_keeps_them() {
+        let (persistent, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dirs = RecordDirs {
+            persistent: persistent.path().to_owned(),
+            run: run.path().to_owned(),
+        };
+        std::fs::write(run.path().join("stopped"), "").unwrap();
+        std::fs::write(persistent.path().join("network-stopped"), "").unwrap();
+        assert!(is_marked(&dirs, Marker::Stopped) && is_marked(&dirs, Marker::NetworkStopped));
+        std::fs::remove_file(run.path().join("stopped")).unwrap();
+        assert!(!is_marked(&dirs, Marker::Stopped));
     }
 }

@@ -138,9 +138,11 @@ impl Engine {
         });
 
         let output = self.container_spec(plan, &dirs, &rootfs).await?;
-        let info = annotations(plan, &rootfs, output.volumes, created);
+        let allowed = self.allowed_annotations(plan);
+        let info = annotations(plan, &rootfs, output.volumes, created, allowed);
         let mut spec = output.spec;
         spec.set_annotations(Some(info.to_map().into_iter().collect()));
+        self.add_hooks(plan, &info, &mut spec).await?;
         let json = serde_json::to_vec_pretty(&spec)
             .map_err(|error| EngineError::failed("write config.json", &error))?;
         let saved = ports.records.save_config(&dirs, json).await;

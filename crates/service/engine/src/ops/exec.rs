@@ -97,7 +97,12 @@ impl Engine {
             .inner
             .ports
             .backend
-            .reopen_log(&container.pod, &container.id)
+            .reopen_log(
+                &container.pod,
+                &container.id,
+                &container.dirs,
+                container.info.log_path.as_ref(),
+            )
             .await;
         reopened.doing(|| format!("failed to reopen the log of container {}", container.id))
     }

@@ -32,7 +32,7 @@ impl Engine {
         container: &Arc<Container>,
         grace: Duration,
     ) -> Result<(), EngineError> {
-        self.stop(container, grace).await;
+        self.stop(container, grace).await?;
         let _gate = container.gate.lock().await;
         if self.inner.containers.get(container.id.as_str()).is_none() {
             return Ok(());

@@ -15,7 +15,10 @@ use crate::{
     container::Container,
     error::Context as _,
     pod::{Pause, Pod, PodParts},
-    ports::{MonitorReport, NamespacePaths, PodNetwork, ProcessId, SandboxPaths, StoredRecord},
+    ports::{
+        Adoption, MonitorReport, NamespacePaths, PodHome, PodNetwork, ProcessId, SandboxPaths,
+        StoredRecord,
+    },
 };
 
 /// Pods looked at side by side.
@@ -132,12 +135,8 @@ impl Engine {
                 tracing::warn!("Removing pod {}: {reason}", record.id);
                 let handler = recorded_handler(&record);
                 if let Ok(id) = PodId::parse(record.id.as_str()) {
-                    let _ = self
-                        .inner
-                        .ports
-                        .backend
-                        .adopt_monitor(&id, &record.dirs)
-                        .await;
+                    let home = self.home_of(&record, handler.as_deref());
+                    let _ = self.inner.ports.backend.adopt_monitor(&id, &home).await;
                 }
                 for container in &containers {
                     self.discard(container, handler.as_deref()).await;
@@ -189,6 +188,9 @@ impl Engine {
             info.runtime_handler
                 .clone_from(&self.inner.settings.default_handler);
         }
+        if info.ips.is_empty() && !record.network_stopped {
+            info.ips = addresses(info.cni_result.as_deref().unwrap_or_default());
+        }
         let state = match (record.state.as_deref(), info.spoofed) {
             (Some(state), _) => {
                 ContainerState::parse(state).map_err(|error| crate::chain(&error))?
@@ -210,9 +212,14 @@ impl Engine {
         let mut stopped = record.stopped;
         let backend = &self.inner.ports.backend;
         if !stopped {
-            match backend.adopt_monitor(&id, &record.dirs).await {
-                Ok(true) => {}
-                Ok(false) => {
+            let home = PodHome {
+                dirs: record.dirs.clone(),
+                cgroup_parent: info.cgroup_parent.clone(),
+                handler: info.runtime_handler.clone(),
+            };
+            match backend.adopt_monitor(&id, &home).await {
+                Ok(Adoption::Connected | Adoption::None) => {}
+                Ok(Adoption::Gone) => {
                     tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched")
                 }
                 Err(error) => tracing::warn!(
@@ -322,6 +329,15 @@ impl Engine {
         warn(&record.id, ports.records.remove(&record.id).await);
     }
 
+    /// A pod that is to be removed: where its cgroups were is not known.
+    fn home_of(&self, record: &StoredRecord, handler: Option<&str>) -> PodHome {
+        PodHome {
+            dirs: record.dirs.clone(),
+            cgroup_parent: String::new(),
+            handler: self.known_handler(handler).to_owned(),
+        }
+    }
+
     fn known_handler<'a>(&'a self, recorded: Option<&'a str>) -> &'a str {
         let settings = &self.inner.settings;
         recorded
@@ -345,10 +361,11 @@ impl Engine {
             annotations: Vec::new(),
             cgroup_parent: String::new(),
         };
-        let _ = ports.backend.adopt_monitor(&id, &record.dirs).await;
+        let recorded = recorded_handler(record);
+        let home = self.home_of(record, recorded.as_deref());
+        let _ = ports.backend.adopt_monitor(&id, &home).await;
         if record.config.is_some() {
             // Only then its infra container may have been made.
-            let recorded = recorded_handler(record);
             let handler = self.known_handler(recorded.as_deref());
             let deleted = ports
                 .backend
@@ -408,6 +425,15 @@ fn recorded_handler(record: &StoredRecord) -> Option<String> {
     Some(handler).filter(|name| !name.is_empty())
 }
 
+/// The addresses in a recorded CNI result. CRI-O writes a pod's config.json before it puts the addresses themselves in.
+fn addresses(cni_result: &str) -> Vec<String> {
+    let result: serde_json::Value = serde_json::from_str(cni_result).unwrap_or_default();
+    let ips = result["ips"].as_array().into_iter().flatten();
+    ips.filter_map(|ip| ip["address"].as_str()?.split('/').next())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// The pins that the record's spec names.
 fn namespace_paths(spec: &oci_spec::runtime::Spec, info: &SandboxAnnotations) -> NamespacePaths {
     use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -427,5 +453,17 @@ fn namespace_paths(spec: &oci_spec::runtime::Spec, info: &SandboxAnnotations) ->
         uts: path(Kind::Uts),
         user: path(Kind::User),
         pid: if info.spoofed { None } else { path(Kind::Pid) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addresses;
+
+    #[test]
+    fn addresses_of_a_recorded_result() {
+        let recorded = r#"{"cniVersion":"1.1.0","interfaces":[{"mac":"b2:c4:0d:0c:78:fe","name":"cni-rec"}],"ips":[{"address":"10.87.0.2/16","gateway":"10.87.0.1","interface":2},{"address":"fd00::2/64"}],"routes":[{"dst":"0.0.0.0/0"}]}"#;
+        assert_eq!(addresses(recorded), ["10.87.0.2", "fd00::2"]);
+        assert!(addresses("").is_empty() && addresses("[]").is_empty());
     }
 }

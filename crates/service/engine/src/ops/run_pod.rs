@@ -21,13 +21,13 @@ use crate::{
     ops::exits::now_nanoseconds,
     pod::{Pause, Pod, PodParts, pod_network},
     ports::{
-        ContainerProcess, CreateProcess, NamespacePaths, NamespaceRequest, NetworkResult,
-        ProcessId, RecordDirs, SandboxFiles, SandboxPaths,
+        ContainerProcess, CreateProcess, NamespacePaths, NamespaceRequest, NetworkResult, PodHome,
+        RecordDirs, SandboxFiles, SandboxPaths,
     },
     undo::Undo,
 };
 use plan::{Plan, checked_metadata};
-use record::{new_record, pause_state};
+use record::{new_record, pause_state, spoofed_state};
 
 pub(crate) use plan::identity;
 
@@ -134,6 +134,12 @@ impl Engine {
             .await;
         saved.doing(|| format!("failed to record pod {}", plan.name))?;
         let mut pause = None;
+        if !plan.pause {
+            let state = spoofed_state(created)?;
+            let saved = ports.records.write_run_file(&dirs, "state.json", state);
+            let saved = saved.await.map(drop);
+            saved.doing(|| format!("failed to record pod {}", plan.name))?;
+        }
         if plan.pause {
             let process = self.start_pause(plan, &dirs, &spec, undo).await?;
             if plan.options.pid() == v1::NamespaceMode::Pod {
@@ -297,12 +303,15 @@ impl Engine {
         (made, undo)
     }
 
-    async fn make_monitor(&self, plan: &Plan, dirs: &RecordDirs) -> Part<ProcessId> {
+    async fn make_monitor(&self, plan: &Plan, dirs: &RecordDirs) -> Part<()> {
         let mut undo = Undo::default();
         let backend = self.inner.ports.backend.clone();
-        let started = backend
-            .start_monitor(&plan.id, dirs, &plan.cgroup_parent)
-            .await;
+        let home = PodHome {
+            dirs: dirs.clone(),
+            cgroup_parent: plan.cgroup_parent.clone(),
+            handler: plan.handler.clone(),
+        };
+        let started = backend.start_monitor(&plan.id, &home).await;
         let started = started.doing(|| format!("failed to start the monitor of pod {}", plan.name));
         let id = plan.id.clone();
         undo.push("the pod's monitor", move || async move {

@@ -20,27 +20,51 @@ const SIGTERM: i32 = 15;
 /// First pause between two kills of a process that does not go; it doubles from try to try.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(120);
+/// How long a caller waits after the kill; a kubelet gives up after two minutes.
+const KILL_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Stops a container within `grace`; an unknown or stopped one is stopped already.
     ///
     /// # Errors
-    /// When the id is ambiguous.
+    /// When the id is ambiguous, or the kernel's kill does not end the process: with what it does instead.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
         let Some(container) = self.container_if_exists(id)? else {
             return Ok(());
         };
-        self.stop(&container, grace).await;
-        Ok(())
+        self.stop(&container, grace).await
     }
 
-    /// Stops a container and returns when it is down.
-    pub(crate) async fn stop(&self, container: &Arc<Container>, grace: Duration) {
+    /// Stops a container and returns when it is down. The attempts go on when this gives up waiting.
+    pub(crate) async fn stop(
+        &self,
+        container: &Arc<Container>,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
         if !container.is_alive() {
-            return;
+            return Ok(());
         }
-        self.begin_stop(container, Instant::now() + grace);
-        container.ended().await;
+        let deadline = Instant::now() + grace;
+        self.begin_stop(container, deadline);
+        tokio::select! {
+            () = container.ended() => Ok(()),
+            () = sleep_until(deadline + KILL_PATIENCE) => self.still_alive(container).await,
+        }
+    }
+
+    /// The answer for a container that outlives its kill.
+    async fn still_alive(&self, container: &Container) -> Result<(), EngineError> {
+        let process = container.init();
+        let does = self.inner.ports.backend.describe(&process).await;
+        if !container.is_alive() {
+            return Ok(());
+        }
+        Err(EngineError::refused(format!(
+            "failed to stop container {}: {} s after SIGKILL {}",
+            container.id,
+            KILL_PATIENCE.as_secs(),
+            does.unwrap_or_else(|| format!("the end of process {} is not reported", process.pid))
+        )))
     }
 
     /// Starts the stop, or brings the deadline of the one under way forward.
@@ -76,7 +100,13 @@ impl Engine {
         if *deadline.borrow() > Instant::now() {
             let signal = stop_signal(container);
             if let Err(error) = backend
-                .kill(&container.handler, &container.id, signal, KillScope::Init)
+                .kill(
+                    &container.handler,
+                    &container.id,
+                    &container.init(),
+                    signal,
+                    KillScope::Init,
+                )
                 .await
             {
                 tracing::debug!(
@@ -101,7 +131,13 @@ impl Engine {
         loop {
             // A paused container takes no signal before it is thawed; SIGKILL on v1 needs it too.
             if let Err(error) = backend
-                .kill(&container.handler, &container.id, SIGKILL, KillScope::Init)
+                .kill(
+                    &container.handler,
+                    &container.id,
+                    &container.init(),
+                    SIGKILL,
+                    KillScope::Init,
+                )
                 .await
             {
                 tracing::debug!("Failed to kill container {}: {error}", container.id);

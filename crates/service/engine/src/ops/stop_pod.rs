@@ -46,20 +46,10 @@ impl Engine {
     ) -> Result<(), EngineError> {
         pod.set_stopping();
         // Before the gate: a stop with a shorter grace must reach the containers of one under way.
-        join_all(
-            self.containers_of(pod)
-                .iter()
-                .map(|container| self.stop(container, grace)),
-        )
-        .await;
+        self.stop_containers(pod, grace).await?;
         let _gate = pod.gate.lock().await;
         // Containers that were being made when the first round ran.
-        join_all(
-            self.containers_of(pod)
-                .iter()
-                .map(|container| self.stop(container, grace)),
-        )
-        .await;
+        self.stop_containers(pod, grace).await?;
 
         if pod.is_torn_down() {
             return Ok(());
@@ -102,6 +92,15 @@ impl Engine {
             .await?;
         pod.set_network_stopped();
         Ok(())
+    }
+
+    /// All side by side; a process that cannot be killed keeps its pod's network and namespaces.
+    async fn stop_containers(&self, pod: &Arc<Pod>, grace: Duration) -> Result<(), EngineError> {
+        let containers = self.containers_of(pod);
+        let stops = containers
+            .iter()
+            .map(|container| self.stop(container, grace));
+        join_all(stops).await.into_iter().collect()
     }
 
     async fn stop_pause(&self, pod: &Pod) -> PortResult<()> {

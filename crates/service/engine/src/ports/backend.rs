@@ -1,6 +1,9 @@
 //! Processes: the monitors, the runtimes behind them, and what they report.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use crioxide_names::{ContainerId, PodId};
@@ -14,6 +17,28 @@ pub struct ProcessId {
     pub pid: i32,
     /// Field 22 of /proc/pid/stat, as text.
     pub start_time: String,
+}
+
+/// A pod as its monitors see it.
+#[derive(Debug, Clone)]
+pub struct PodHome {
+    /// Its directories.
+    pub dirs: RecordDirs,
+    /// Its cgroup parent; empty when it is not known.
+    pub cgroup_parent: String,
+    /// Its runtime handler, which also says who watches its containers.
+    pub handler: String,
+}
+
+/// What became of a pod's monitor while the daemon was away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// It lives and was found again.
+    Connected,
+    /// The pod has none: a conmon watches each container, or nobody was needed yet.
+    None,
+    /// It died.
+    Gone,
 }
 
 /// A container whose process is to be made.
@@ -124,29 +149,27 @@ pub enum MonitorReport {
 /// Monitors and runtimes.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Starts the pod's monitor.
-    async fn start_monitor(
-        &self,
-        pod: &PodId,
-        dirs: &RecordDirs,
-        cgroup_parent: &str,
-    ) -> PortResult<ProcessId>;
+    /// Starts the pod's monitor, where its handler wants one for the pod.
+    async fn start_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<()>;
     /// Ends the pod's monitor; not being there is no error.
     async fn stop_monitor(&self, pod: &PodId) -> PortResult<()>;
-    /// Finds the monitor of a pod again. `false` if it is gone.
-    async fn adopt_monitor(&self, pod: &PodId, dirs: &RecordDirs) -> PortResult<bool>;
+    /// Finds the monitor of a pod again.
+    async fn adopt_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<Adoption>;
     /// Makes a container, ready to be started.
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess>;
     /// Runs the user's process.
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()>;
-    /// Sends a signal.
+    /// Sends a signal, past a runtime that does not do it: `init` is the process.
     async fn kill(
         &self,
         handler: &str,
         id: &ContainerId,
+        init: &ProcessId,
         signal: i32,
         scope: KillScope,
     ) -> PortResult<()>;
+    /// What a process does that does not end, in words; `None` when there is no such process.
+    async fn describe(&self, process: &ProcessId) -> Option<String>;
     /// Gives back what runtime and monitor hold for a container, killing what still runs.
     async fn delete(
         &self,
@@ -158,7 +181,13 @@ pub trait Backend: Send + Sync {
     /// Runs a process in a container.
     async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput>;
     /// Opens the log file anew.
-    async fn reopen_log(&self, pod: &PodId, id: &ContainerId) -> PortResult<()>;
+    async fn reopen_log(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+        log_path: &Path,
+    ) -> PortResult<()>;
     /// Changes limits; `resources` is the OCI JSON.
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()>;
     /// What became of a container while nobody looked; `init` is what state.json says.

@@ -1,6 +1,6 @@
 //! What a pod sandbox takes from the host besides its network: namespaces, files, mounts, cgroups.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
@@ -99,6 +99,17 @@ pub struct DevicesRequest {
     pub requested: Vec<v1::Device>,
 }
 
+/// What the conditions of OCI hooks look at.
+#[derive(Debug, Clone, Default)]
+pub struct HooksRequest {
+    /// Annotations of pod and container; the container's win.
+    pub annotations: BTreeMap<String, String>,
+    /// First word of the container's command.
+    pub command: String,
+    /// Whether the request has mounts.
+    pub bind_mounts: bool,
+}
+
 /// The host side of a pod sandbox.
 #[async_trait]
 pub trait SandboxHost: Send + Sync {
@@ -139,4 +150,6 @@ pub trait SandboxHost: Send + Sync {
     async fn confinement(&self, request: ConfinementRequest) -> PortResult<Confinement>;
     /// Devices for a container.
     async fn devices(&self, request: DevicesRequest) -> PortResult<Devices>;
+    /// The administrator's hooks for a container.
+    async fn hooks(&self, request: HooksRequest) -> PortResult<Option<oci_spec::runtime::Hooks>>;
 }

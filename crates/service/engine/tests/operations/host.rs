@@ -11,10 +11,10 @@ use crioxide_cri_api::v1;
 use crioxide_engine::{
     Engine, Handler, ImageVolumes, Settings,
     ports::{
-        CgroupStats, ConfinementRequest, DevicesRequest, ImageService, ImageStatus, MissingSource,
-        NamespacePaths, NamespaceRequest, Network, NetworkResult, PodNetwork, PortResult, Ports,
-        PullRequest, RecordDirs, ResolvedImage, SandboxFiles, SandboxHost, SandboxPaths, Stats,
-        StoredRecord, Usage,
+        CgroupStats, ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus,
+        MissingSource, NamespacePaths, NamespaceRequest, Network, NetworkResult, PodNetwork,
+        PortResult, Ports, PullRequest, RecordDirs, ResolvedImage, SandboxFiles, SandboxHost,
+        SandboxPaths, Stats, StoredRecord, Usage,
     },
 };
 use crioxide_names::{ContainerId, ImageId, PodId};
@@ -50,6 +50,8 @@ pub(crate) struct FakeHost {
     pub(crate) alive: Mutex<BTreeSet<String>>,
     /// Ends the process inside of `start` with this code.
     pub(crate) exit_in_start: Mutex<Option<i32>>,
+    /// Processes do not die of SIGKILL.
+    pub(crate) immortal: std::sync::atomic::AtomicBool,
     pub(crate) engine: OnceLock<Engine>,
 }
 
@@ -233,6 +235,10 @@ impl SandboxHost for FakeHost {
 
     async fn devices(&self, _: DevicesRequest) -> PortResult<Devices> {
         Ok(Devices::default())
+    }
+
+    async fn hooks(&self, _: HooksRequest) -> PortResult<Option<oci_spec::runtime::Hooks>> {
+        Ok(None)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport, KillScope,
-    MonitorReport, PortResult, ProcessId, RecordDirs,
+    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
+    KillScope, MonitorReport, PodHome, PortResult, ProcessId, RecordDirs,
 };
 use crioxide_names::{ContainerId, PodId};
 use tokio::time::Instant;
@@ -42,10 +42,10 @@ impl FakeHost {
 
 #[async_trait]
 impl Backend for FakeHost {
-    async fn start_monitor(&self, _: &PodId, _: &RecordDirs, _: &str) -> PortResult<ProcessId> {
+    async fn start_monitor(&self, _: &PodId, _: &PodHome) -> PortResult<()> {
         self.step("start_monitor").await?;
         self.take("monitor");
-        Ok(ProcessId::default())
+        Ok(())
     }
 
     async fn stop_monitor(&self, _: &PodId) -> PortResult<()> {
@@ -54,8 +54,11 @@ impl Backend for FakeHost {
         Ok(())
     }
 
-    async fn adopt_monitor(&self, _: &PodId, _: &RecordDirs) -> PortResult<bool> {
-        Ok(self.held().contains(&"monitor".to_owned()))
+    async fn adopt_monitor(&self, _: &PodId, _: &PodHome) -> PortResult<Adoption> {
+        Ok(match self.held().contains(&"monitor".to_owned()) {
+            true => Adoption::Connected,
+            false => Adoption::Gone,
+        })
     }
 
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
@@ -80,12 +83,23 @@ impl Backend for FakeHost {
         Ok(())
     }
 
-    async fn kill(&self, _: &str, id: &ContainerId, signal: i32, _: KillScope) -> PortResult<()> {
+    async fn kill(
+        &self,
+        _: &str,
+        id: &ContainerId,
+        _: &ProcessId,
+        signal: i32,
+        _: KillScope,
+    ) -> PortResult<()> {
         self.signals.lock().unwrap().push((signal, Instant::now()));
-        if signal == SIGKILL {
+        if signal == SIGKILL && !self.immortal.load(std::sync::atomic::Ordering::Relaxed) {
             self.end(id, 128 + SIGKILL).await;
         }
         Ok(())
+    }
+
+    async fn describe(&self, process: &ProcessId) -> Option<String> {
+        Some(format!("process {} sleeps for ever", process.pid))
     }
 
     async fn delete(&self, _: &PodId, _: &str, id: &ContainerId, _: &RecordDirs) -> PortResult<()> {
@@ -99,7 +113,13 @@ impl Backend for FakeHost {
         Ok(ExecOutput::TimedOut)
     }
 
-    async fn reopen_log(&self, _: &PodId, _: &ContainerId) -> PortResult<()> {
+    async fn reopen_log(
+        &self,
+        _: &PodId,
+        _: &ContainerId,
+        _: &RecordDirs,
+        _: &std::path::Path,
+    ) -> PortResult<()> {
         Ok(())
     }
 

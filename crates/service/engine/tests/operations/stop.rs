@@ -78,3 +78,23 @@ async fn no_grace_is_a_kill_at_once() {
     stop(&engine, &id, 0).await.unwrap();
     assert_eq!(signals(&host, begin).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_killed_is_told_of() {
+    let (host, engine, id) = running().await;
+    host.immortal
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    let begin = Instant::now();
+    let answer = engine
+        .stop_container(id.as_str(), Duration::from_secs(2))
+        .await;
+    let message = answer.unwrap_err().to_string();
+    assert!(message.contains("process 42 sleeps for ever"), "{message}");
+    assert_eq!(begin.elapsed().as_secs(), 62);
+    assert_eq!(state(&engine, &id).0, ContainerState::ContainerRunning);
+    // The attempts have not ended with the answer.
+    host.immortal
+        .store(false, std::sync::atomic::Ordering::Relaxed);
+    stop(&engine, &id, 0).await.unwrap();
+    assert_eq!(state(&engine, &id), (ContainerState::ContainerExited, 137));
+}

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, time::Duration};
 
 use crioxide_engine::ports::{ExecOutput, ExecProcess, PortError, PortResult};
-use crioxide_monitor_client::{ExecDescriptors, Monitor};
+use crioxide_monitor_client::{ExecDescriptors, ExecTarget, ForeignContainer, Monitor};
 use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 
 const SIGKILL: i32 = 9;
@@ -11,7 +11,11 @@ const SIGKILL: i32 = 9;
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the process. The pipes go from the process straight to us; what exceeds the limit is read and dropped.
-pub(super) async fn run(monitor: &Monitor, request: ExecProcess) -> PortResult<ExecOutput> {
+pub(super) async fn run(
+    monitor: &Monitor,
+    request: ExecProcess,
+    foreign: ForeignContainer,
+) -> PortResult<ExecOutput> {
     let (stdout_reader, stdout) = pipe_pair()?;
     let (stderr_reader, stderr) = pipe_pair()?;
     let descriptors = ExecDescriptors {
@@ -19,9 +23,11 @@ pub(super) async fn run(monitor: &Monitor, request: ExecProcess) -> PortResult<E
         stdout: Some(stdout),
         stderr: Some(stderr),
     };
-    let started = monitor
-        .exec(request.id.as_str(), &request.process, descriptors)
-        .await;
+    let target = ExecTarget {
+        id: request.id.as_str(),
+        foreign: Some(foreign),
+    };
+    let started = monitor.exec(target, &request.process, descriptors).await;
     let mut handle = match started {
         Ok(handle) => handle,
         Err(error) => {

@@ -38,6 +38,66 @@ pub(super) fn look(
     }
 }
 
+/// The exit code of a process that has ended and that its parent, a monitor that does not run, has not reaped.
+pub(super) fn unreaped(process: &ProcessId) -> Option<i32> {
+    let stat = read_to_string_limited(format!("/proc/{}/stat", process.pid), 4096).ok()?;
+    exit_in_stat(&stat, &process.start_time)
+}
+
+fn exit_in_stat(stat: &str, start_time: &str) -> Option<i32> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.trim_end().split(' ').collect();
+    // Counted from field 3: the state, the start time, and how it ended as wait(2) tells it.
+    let (state, started, ended) = (fields.first()?, fields.get(19)?, fields.get(49)?);
+    if *state != "Z" || *started != start_time {
+        return None;
+    }
+    let status: i32 = ended.parse().ok()?;
+    Some(match status & 0x7f {
+        0 => (status >> 8) & 0xff,
+        signal => 128 + signal,
+    })
+}
+
+/// What a process does, for people.
+pub(super) fn describe(process: &ProcessId) -> Option<String> {
+    if start_time(process.pid)? != process.start_time {
+        return None;
+    }
+    let status = read_to_string_limited(format!("/proc/{}/status", process.pid), 16384).ok()?;
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
+    let wchan = read_to_string_limited(format!("/proc/{}/wchan", process.pid), 256);
+    let waits = match wchan.as_deref().map(str::trim) {
+        Ok("" | "0") | Err(_) => String::new(),
+        Ok(function) => format!(", waiting in {function}"),
+    };
+    Some(format!(
+        "process {} ({}) is in state {}{waits}",
+        process.pid,
+        field("Name:").unwrap_or("?"),
+        field("State:").unwrap_or("?"),
+    ))
+}
+
+/// Signals the process itself.
+pub(super) fn signal(process: &ProcessId, signal: i32) -> std::io::Result<()> {
+    let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let pid = rustix::process::Pid::from_raw(process.pid).ok_or_else(gone)?;
+    let signal = rustix::process::Signal::from_named_raw(signal)
+        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    // The descriptor is of whatever has the number now; the start time tells whether that is the one.
+    if start_time(process.pid).as_deref() != Some(process.start_time.as_str()) {
+        return Err(gone());
+    }
+    Ok(rustix::process::pidfd_send_signal(&pidfd, signal)?)
+}
+
 /// Exit code and the file's change time, which is the time of the exit.
 fn read_exit(path: &Path) -> Result<Option<(i32, i64)>, PortError> {
     let text = match read_to_string_limited(path, 64) {
@@ -130,6 +190,36 @@ mod tests {
         };
         assert_eq!(exit.exit_code, Some(137));
         assert!(exit.oom_killed && exit.finished_at > 1_600_000_000_000_000_000);
+    }
+
+    #[test]
+    fn a_process_that_nobody_reaps_tells_how_it_ended() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read x; exit 7"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = ProcessId {
+            pid,
+            start_time: start_time(pid).unwrap(),
+        };
+        assert_eq!(unreaped(&process), None);
+        assert!(describe(&process).unwrap().contains("(sh) is in state"));
+        drop(child.stdin.take());
+        let handle = rustix::process::Pid::from_raw(pid);
+        let options =
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(handle.unwrap()), options).unwrap();
+        assert_eq!(unreaped(&process), Some(7));
+        let other = ProcessId {
+            start_time: "1".into(),
+            ..process.clone()
+        };
+        assert_eq!(unreaped(&other), None);
+        assert!(signal(&other, 9).is_err());
+        child.wait().unwrap();
+        assert_eq!((unreaped(&process), describe(&process)), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crioxide_engine::ports::{ExitReport, MonitorReport, PortResult, ProcessId};
+use crioxide_engine::ports::{Adoption, ExitReport, MonitorReport, PortResult};
 use crioxide_monitor_client::{
     Connected, ExitReport as MonitorExit, FailureKind, Monitor, MonitorConfig, MonitorError,
     MonitorEvent, Spawner,
@@ -16,7 +16,7 @@ use crioxide_monitor_client::{
 use crioxide_names::{ContainerId, PodId};
 use tokio::sync::mpsc;
 
-use super::inspect;
+use super::unattended::Unattended;
 use crate::OpenFilesLimit;
 
 /// How often a monitor that listens but does not answer is tried again, and how long after.
@@ -58,6 +58,11 @@ impl Monitors {
         })
     }
 
+    /// The spawner, which also runs programs.
+    pub(super) fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
     /// The monitor of a pod.
     pub(super) fn of(&self, pod: &PodId) -> PortResult<Monitor> {
         let connected = self
@@ -78,17 +83,22 @@ impl Monitors {
         Ok(pid)
     }
 
-    /// Connects to a monitor that a former daemon started. `false` if nobody listens.
-    pub(super) async fn adopt(&self, pod: &PodId, socket: &Path) -> PortResult<bool> {
+    /// Connects to a monitor that a former daemon started.
+    pub(super) async fn adopt(&self, pod: &PodId, socket: &Path) -> PortResult<Adoption> {
         if self.of(pod).is_ok() {
-            return Ok(true);
+            return Ok(Adoption::Connected);
         }
         match Monitor::connect(socket).await {
             Ok(connected) => {
                 self.listen(pod, connected);
-                Ok(true)
+                Ok(Adoption::Connected)
             }
-            Err(MonitorError::Connect { .. }) => Ok(false),
+            Err(MonitorError::Connect { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Adoption::None)
+            }
+            Err(MonitorError::Connect { .. }) => Ok(Adoption::Gone),
             Err(error) => Err(error.into()),
         }
     }
@@ -171,8 +181,10 @@ impl Monitors {
         })
     }
 
-    /// Watches a container whose monitor is gone; its exit code will not be known.
-    pub(super) fn watch_unattended(&self, id: &ContainerId, init: &ProcessId) {
+    /// Watches a container that none of our monitors watches: it has a conmon, or lost its monitor. One that has a
+    /// monitor is watched besides, in case the monitor is stopped.
+    pub(super) fn watch(&self, container: Unattended) {
+        let id = container.id.clone();
         if !self
             .unattended
             .lock()
@@ -182,25 +194,16 @@ impl Monitors {
             return;
         }
         let (events, unattended) = (self.events.clone(), self.unattended.clone());
-        let (id, init) = (id.clone(), init.clone());
         tokio::spawn(async move {
-            if let Err(error) = inspect::ended(&init).await {
-                tracing::warn!(
-                    "Failed to watch process {} of container {id}: {error}",
-                    init.pid
-                );
-            }
+            let exit = container.ended().await;
             unattended
                 .lock()
                 .expect("no holder of this lock panics")
                 .remove(&id);
-            let exit = ExitReport {
-                id,
-                exit_code: None,
-                oom_killed: false,
-                finished_at: inspect::now(),
-            };
-            let _ = events.send(BackendEvent::Exited(exit));
+            if let Some(exit) = exit {
+                // The receiver lives as long as the daemon.
+                let _ = events.send(BackendEvent::Exited(exit));
+            }
         });
     }
 }

@@ -7,7 +7,7 @@ use crioxide_node_records::{
     container_state::{ContainerStatus, MonitorProcess, OCI_STATE_VERSION},
     go_time,
 };
-use crioxide_runtime_spec::{resources, stop_signal};
+use crioxide_runtime_spec::{annotation_filter, resources, stop_signal};
 use oci_spec::runtime::Spec;
 
 use super::plan::Plan;
@@ -58,6 +58,7 @@ pub(super) fn annotations(
     rootfs: &std::path::Path,
     volumes: Vec<Volume>,
     created: i64,
+    allowed: &[String],
 ) -> ContainerAnnotations {
     let info = &plan.pod.info;
     let requested = plan.config.stop_signal();
@@ -79,7 +80,10 @@ pub(super) fn annotations(
         created: go_time::from_unix_nanoseconds(created),
         metadata: (&plan.metadata).into(),
         labels: plan.config.labels.clone().into_iter().collect(),
-        annotations: plan.config.annotations.clone().into_iter().collect(),
+        annotations: annotation_filter::filter(
+            plan.config.annotations.clone().into_iter().collect(),
+            allowed,
+        ),
         inherited: info.annotations.clone(),
         resolv_path: info.resolv_path.clone(),
         mount_point: rootfs.to_string_lossy().into_owned(),

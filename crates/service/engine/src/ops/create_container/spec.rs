@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
+use crioxide_node_records::ContainerAnnotations;
 use crioxide_runtime_spec::{ContainerSpecRequest, SpecOutput, container_spec};
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 
 use super::plan::Plan;
 use crate::{
     Engine, EngineError,
     error::Context as _,
     ops::accounts,
-    ports::{ConfinementRequest, DevicesRequest, RecordDirs},
+    ports::{ConfinementRequest, DevicesRequest, HooksRequest, RecordDirs},
     settings::ImageVolumes,
 };
 
@@ -90,6 +91,37 @@ impl Engine {
             defaults: &defaults,
         })
         .map_err(|error| EngineError::refused(crate::chain(&error)))
+    }
+
+    /// The annotations with an effect that this container may use.
+    pub(super) fn allowed_annotations(&self, plan: &Plan) -> &[String] {
+        let handlers = &self.inner.settings.handlers;
+        handlers
+            .get(&plan.pod.info.runtime_handler)
+            .map_or(&[], |handler| &handler.allowed_annotations)
+    }
+
+    /// The administrator's hooks go into the spec.
+    pub(super) async fn add_hooks(
+        &self,
+        plan: &Plan,
+        info: &ContainerAnnotations,
+        spec: &mut Spec,
+    ) -> Result<(), EngineError> {
+        let mut annotations = info.inherited.clone();
+        annotations.extend(info.annotations.clone());
+        let process = spec.process().as_ref();
+        let command = process.and_then(|process| process.args().as_ref()?.first().cloned());
+        let request = HooksRequest {
+            annotations,
+            command: command.unwrap_or_default(),
+            bind_mounts: !plan.config.mounts.is_empty(),
+        };
+        let hooks = self.inner.ports.host.hooks(request).await;
+        if let Some(hooks) = hooks.doing(|| format!("hooks of container {}", plan.name))? {
+            spec.set_hooks(Some(hooks));
+        }
+        Ok(())
     }
 
     /// Directories that the container expects: its working directory and the volumes its image declares.

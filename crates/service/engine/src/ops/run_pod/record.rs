@@ -10,7 +10,7 @@ use crioxide_node_records::{
     go_time, record_names,
 };
 use crioxide_runtime_spec::{
-    SandboxSpecRequest, labels,
+    SandboxSpecRequest, annotation_filter, labels,
     mounts::fixed::PodFiles,
     namespaces::{NamespaceSource, NamespaceSources},
     port_mappings, sandbox_spec,
@@ -40,9 +40,13 @@ impl Engine {
 
     pub(super) fn annotations(&self, plan: &Plan, made: &Made, created: i64) -> SandboxAnnotations {
         let settings = &self.inner.settings;
-        let mut annotations: std::collections::BTreeMap<_, _> =
-            plan.config.annotations.clone().into_iter().collect();
-        for (key, value) in &settings.handlers[&plan.handler].default_annotations {
+        let handler = &settings.handlers[&plan.handler];
+        // What the administrator gives by default needs no permission.
+        let mut annotations = annotation_filter::filter(
+            plan.config.annotations.clone().into_iter().collect(),
+            &handler.allowed_annotations,
+        );
+        for (key, value) in &handler.default_annotations {
             annotations
                 .entry(key.clone())
                 .or_insert_with(|| value.clone());
@@ -177,6 +181,23 @@ pub(super) fn new_record(plan: &Plan, pause_image: &str, created: i64) -> NewRec
     }
 }
 
+/// The state.json of a pod without infra process, which CRI-O wants in the run directory: it removes a pod that has none.
+pub(super) fn spoofed_state(created: i64) -> Result<Vec<u8>, EngineError> {
+    let moment = go_time::from_unix_nanoseconds(created);
+    let state = ContainerState {
+        created: moment,
+        started: moment,
+        ..ContainerState::default()
+    };
+    let json = state
+        .to_json()
+        .map_err(|error| EngineError::failed("write state.json", &error))?;
+    // There is no process that could have a status.
+    Ok(json
+        .replacen(r#""status":"creating""#, r#""status":"""#, 1)
+        .into_bytes())
+}
+
 pub(super) fn pause_state(
     plan: &Plan,
     dirs: &RecordDirs,
@@ -200,5 +221,18 @@ pub(super) fn pause_state(
             start_time: process.monitor.start_time.clone(),
         }),
         ..ContainerState::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_without_infra_process_has_the_state_that_cri_o_records() {
+        let recorded = r#"{"ociVersion":"","id":"","status":"","bundle":"","created":"2026-11-23T14:43:40.628599301Z","started":"2026-11-23T14:43:40.628599301Z","finished":"0001-01-01T00:00:00Z","checkpointedTime":"0001-01-01T00:00:00Z"}"#;
+        let created = go_time::parse("2026-11-23T14:43:40.628599301Z").unwrap();
+        let state = spoofed_state(go_time::unix_nanoseconds(created)).unwrap();
+        assert_eq!(String::from_utf8(state).unwrap(), recorded);
     }
 }

@@ -1,0 +1,97 @@
+//! Where pods live, and their monitors, started when they are first needed.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use crioxide_cgroups::Driver;
+use crioxide_engine::ports::{PodHome, PortResult, RecordDirs};
+use crioxide_monitor_client::{Monitor, MonitorCgroup, MonitorConfig};
+use crioxide_names::PodId;
+
+use super::Processes;
+use crate::{blocking, pod_cgroup};
+
+/// Socket of a pod's monitor, in the pod's run directory.
+pub(super) fn monitor_socket(dirs: &RecordDirs) -> PathBuf {
+    dirs.run.join("monitor.sock")
+}
+
+/// The pods that may need a monitor.
+#[derive(Debug, Default)]
+pub(super) struct Homes(Mutex<HashMap<PodId, Arc<Place>>>);
+
+/// A pod's home with the turn to start its monitor, which must not be done twice: the later one would take the socket.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) home: PodHome,
+    starting: tokio::sync::Mutex<()>,
+}
+
+impl Homes {
+    pub(super) fn remember(&self, pod: &PodId, home: &PodHome) {
+        let place = Arc::new(Place {
+            home: home.clone(),
+            starting: tokio::sync::Mutex::default(),
+        });
+        let mut all = self.0.lock().expect("no holder of this lock panics");
+        all.entry(pod.clone()).or_insert(place);
+    }
+
+    pub(super) fn forget(&self, pod: &PodId) {
+        let mut all = self.0.lock().expect("no holder of this lock panics");
+        all.remove(pod);
+    }
+
+    pub(super) fn of(&self, pod: &PodId) -> Option<Arc<Place>> {
+        let all = self.0.lock().expect("no holder of this lock panics");
+        all.get(pod).cloned()
+    }
+}
+
+impl Processes {
+    /// The pod's monitor. Where conmon watches the containers, or the monitor died, one is started: it runs processes
+    /// in containers that are not its own, and can make new ones.
+    pub(super) async fn monitor_of(&self, pod: &PodId) -> PortResult<Monitor> {
+        if let Ok(monitor) = self.monitors.of(pod) {
+            return Ok(monitor);
+        }
+        let place = self
+            .homes
+            .of(pod)
+            .ok_or_else(|| format!("pod {pod} is gone"))?;
+        let _turn = place.starting.lock().await;
+        if let Ok(monitor) = self.monitors.of(pod) {
+            return Ok(monitor);
+        }
+        let home = &place.home;
+        let handler = self.handler(&home.handler)?;
+        // The infra container's conmon has the plain name.
+        let name = match handler.conmon {
+            Some(_) => format!("{pod}-exec"),
+            None => pod.to_string(),
+        };
+        let path = pod_cgroup::monitor_path(
+            &handler.monitor_cgroup,
+            self.settings.driver,
+            &home.cgroup_parent,
+            &name,
+        );
+        if let Some(path) = &path {
+            let (run, path) = (home.dirs.run.clone(), path.clone());
+            blocking::run(move || pod_cgroup::note_monitor(&run, &path)).await?;
+        }
+        let config = MonitorConfig {
+            pod: pod.to_string(),
+            socket: monitor_socket(&home.dirs),
+            cgroup: path.map(|path| MonitorCgroup {
+                path,
+                systemd: self.settings.driver == Driver::Systemd,
+            }),
+        };
+        self.monitors.spawn(pod, config).await?;
+        self.monitors.of(pod)
+    }
+}

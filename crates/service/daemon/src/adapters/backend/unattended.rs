@@ -1,0 +1,114 @@
+//! Following a container that none of our monitors watches: its process and, if it has one, its conmon.
+
+use std::{path::PathBuf, time::Duration};
+
+use crioxide_engine::ports::{ExitReport, MonitorReport, ProcessId, RecordDirs};
+use crioxide_monitor_client::conmon;
+use crioxide_names::ContainerId;
+use tokio::time::{Instant, sleep};
+
+use super::inspect;
+
+/// How long a conmon that lives may take to write the exit file after the process ended: it reads what is left in the
+/// pipes first.
+const EXIT_FILE_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a monitor may take to reap a process before it is held to be stuck and the kernel's own word is taken.
+const REAP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Who else follows the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watcher {
+    /// A monitor of ours that lives; it is only stood in for when it does not do its work.
+    Monitor,
+    /// A conmon, or nobody.
+    Other,
+}
+
+/// A container that is followed from here.
+#[derive(Debug)]
+pub(super) struct Unattended {
+    /// The container.
+    pub(super) id: ContainerId,
+    /// Where its exit code will be.
+    pub(super) exit_file: PathBuf,
+    /// Its directories.
+    pub(super) dirs: RecordDirs,
+    /// Its first process.
+    pub(super) init: ProcessId,
+    /// Who else follows it.
+    pub(super) watcher: Watcher,
+}
+
+impl Unattended {
+    /// Waits for its end. The code is unknown when nobody wrote it down. `None` when its monitor tells of it.
+    pub(super) async fn ended(self) -> Option<ExitReport> {
+        self.process_ended().await;
+        let noticed = inspect::now();
+        let begin = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let exit_code = loop {
+            if self.watcher == Watcher::Monitor && inspect::unreaped(&self.init).is_none() {
+                return None;
+            }
+            // Asked first: what a conmon that has ended wrote is there by now.
+            let watched = conmon::find(&self.dirs.run, self.id.as_str()).is_some();
+            let found = inspect::look(&self.id, &self.exit_file, &self.dirs, &self.init);
+            match found {
+                Ok(MonitorReport::Exited(exit)) => return Some(exit),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("Failed to look after {}: {error}", self.id),
+            }
+            let unreaped = inspect::unreaped(&self.init);
+            if unreaped.is_some() && begin.elapsed() >= REAP_PATIENCE {
+                tracing::warn!(
+                    "Container {} has ended, but its monitor does not notice; is the monitor stopped?",
+                    self.id
+                );
+                break unreaped;
+            }
+            if unreaped.is_none() && !watched || begin.elapsed() >= EXIT_FILE_PATIENCE {
+                break unreaped;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        Some(ExitReport {
+            id: self.id,
+            exit_code,
+            oom_killed: self.dirs.run.join("oom").exists(),
+            finished_at: noticed,
+        })
+    }
+
+    async fn process_ended(&self) {
+        let ended = inspect::ended(&self.init);
+        tokio::pin!(ended);
+        if let Some(conmon) = conmon::find(&self.dirs.run, self.id.as_str()) {
+            tokio::select! {
+                result = &mut ended => return self.complain(result),
+                _ = conmon.ended() => {}
+            }
+            // It usually ends with its container; the kernel may tell us of it first.
+            if inspect::start_time(self.init.pid).as_deref() == Some(&*self.init.start_time) {
+                tracing::warn!(
+                    "Conmon for container {} is stopped, although the container is running",
+                    self.id
+                );
+            }
+        }
+        self.complain(ended.await);
+    }
+
+    fn complain(&self, watched: std::io::Result<()>) {
+        if let Err(error) = watched {
+            tracing::warn!(
+                "Failed to watch process {} of container {}: {error}",
+                self.init.pid,
+                self.id
+            );
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The real conmon as a handler's monitor, one per container, with runc behind it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use crioxide_cri_api::v1::ContainerState;
+use crioxide_test_support::waiting::eventually;
+use crioxide_test_support::{TestNode, requirements, skip_unless};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::restart::{End, container_pid, parent_of};
+use crate::scene::{Scene, possible};
+
+const HANDLER: &str = "conmon";
+
+fn conmon_possible() -> Result<(), String> {
+    possible()?;
+    requirements::program("runc")?;
+    requirements::program("conmon").map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gives_the_same_world() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::handlers::contract(HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn execs() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::lifecycle::execs(HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reopens_a_rotated_log() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::lifecycle::rotated_log(HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_of_too_much_memory() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::resources::oom_kill(HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_an_infra_container() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::variants::one_pid_namespace(HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outlives_the_daemon() -> Result<()> {
+    skip_unless!(conmon_possible());
+    crate::restart::pods_survive(End::Killed, HANDLER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_one_leaves_the_container_usable() -> Result<()> {
+    skip_unless!(conmon_possible());
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let pod = node.pod("orphan");
+    let (_, id) = node
+        .run(
+            &pod,
+            &node.container("main", &scene.image, &["sleep", "600"]),
+            HANDLER,
+        )
+        .await?;
+    let pid = container_pid(node, &id).await?;
+    let conmon = parent_of(pid)?;
+    ensure!(
+        name_of(conmon)? == "conmon",
+        "the parent is {}",
+        name_of(conmon)?
+    );
+    // Born in the pod's cgroup, never moved there by the daemon.
+    let groups = std::fs::read_to_string(format!("/proc/{conmon}/cgroup"))?;
+    ensure!(groups.contains(&format!("crio-conmon-{id}")), "{groups}");
+    kill_process(Pid::from_raw(conmon).context("a process")?, Signal::KILL)?;
+    eventually("the death is told", async || {
+        ensure!(
+            node.log()
+                .contains(&format!("Conmon for container {id} is stopped"))
+        );
+        Ok(())
+    })
+    .await?;
+    let status = node.client.container_status(&id).await?;
+    ensure!(
+        status.state() == ContainerState::ContainerRunning,
+        "{status:?}"
+    );
+    let done = node.client.exec(&id, &["echo", "alive"], 30).await?;
+    ensure!(done.stdout == b"alive\n", "{done:?}");
+    node.client.stop(&id, 0).await?;
+    // Nobody was there to see how it ended, unless the kernel still had it.
+    let status = node.client.container_status(&id).await?;
+    ensure!([137, 255].contains(&status.exit_code), "{status:?}");
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_can_be_switched_to_our_monitor_and_back() -> Result<()> {
+    skip_unless!(conmon_possible());
+    let mut scene = Scene::start().await?;
+    let node = &mut scene.node;
+    let pod = node.pod("switched");
+    let script = "while [ ! -e /end ]; do sleep 0.05; done; exit 7";
+    let run = ["sh", "-c", script];
+    let (pod_id, old) = node
+        .run(&pod, &node.container("old", &scene.image, &run), HANDLER)
+        .await?;
+    let conf = std::fs::read_to_string(node.place().conf())?;
+    let ours = conf.replace(
+        "monitor_path = \"/usr/bin/conmon\"",
+        "monitor_path = \"builtin\"",
+    );
+    ensure!(ours != conf, "conmon is named in the configuration");
+    let new = made_after_a_switch(node, &ours, &pod_id, &pod, &scene.image, "new").await?;
+    ensure!(monitor_of(node, &old).await? == "conmon" && monitor_of(node, &new).await? != "conmon");
+    let newest = made_after_a_switch(node, &conf, &pod_id, &pod, &scene.image, "newest").await?;
+    ensure!(monitor_of(node, &newest).await? == "conmon");
+    for id in [&old, &new, &newest] {
+        let done = node.client.exec(id, &["touch", "/end"], 30).await?;
+        ensure!(done.exit_code == 0, "{done:?}");
+        ensure!(node.exited(id).await?.exit_code == 7);
+    }
+    scene.node.finish().await
+}
+
+/// Starts the daemon with another configuration, and makes a container in a pod that was there before.
+async fn made_after_a_switch(
+    node: &mut TestNode,
+    conf: &str,
+    pod_id: &str,
+    pod: &crioxide_cri_api::v1::PodSandboxConfig,
+    image: &str,
+    name: &str,
+) -> Result<String> {
+    node.stop().await?;
+    std::fs::write(node.place().conf(), conf)?;
+    node.start_again().await?;
+    let script = "while [ ! -e /end ]; do sleep 0.05; done; exit 7";
+    let container = node.container(name, image, &["sh", "-c", script]);
+    let id = node.client.create(pod_id, &container, pod).await?;
+    node.client.start(&id).await?;
+    Ok(id)
+}
+
+/// The name of the process that watches the container.
+async fn monitor_of(node: &TestNode, container: &str) -> Result<String> {
+    name_of(parent_of(container_pid(node, container).await?)?)
+}
+
+fn name_of(pid: i32) -> Result<String> {
+    let path = format!("/proc/{pid}/comm");
+    let name = std::fs::read_to_string(Path::new(&path)).with_context(|| path.clone())?;
+    Ok(name.trim().to_owned())
+}
