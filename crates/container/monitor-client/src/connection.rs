@@ -66,6 +66,23 @@ impl PacketSocket {
             .await
     }
 
+    /// Receives one packet that fits `buffer`; its length, 0 when the other side closed.
+    pub(crate) async fn receive_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let packet = self
+            .0
+            .async_io(Interest::READABLE, || receive_packet(&self.0, buffer))
+            .await?;
+        Ok(packet.length)
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(
+            &self.0,
+            rustix::net::Shutdown::Write,
+        )?)
+    }
+
     /// Receives one packet into `buffer`; `None` when the other side closed.
     pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
         buffer.resize(MAX_PACKET, 0);

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crioxide_monitor_protocol::{
-    ExecRequest, ExecStdio, ExitReport, ForeignContainer, Reply, Request,
+    ExecRequest, ExecStdio, ExitReport, Failure, ForeignContainer, Reply, Request,
 };
-use rustix::fs::{MemfdFlags, SealFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 
 use crate::{Monitor, MonitorError};
@@ -153,19 +154,21 @@ impl Monitor {
             }
         };
         let name = next_name();
-        let directory = self
-            .socket()
-            .parent()
-            .map(PathBuf::from)
-            .unwrap_or_default();
-        let socket = ConsoleSocket(directory.join(format!("tty-{name}")));
-        let listener =
-            tokio::net::UnixListener::bind(&socket.0).map_err(fail("make the console socket"))?;
+        let socket = self
+            .console_socket(&name)
+            .map_err(fail("open the directory of the console socket"))?;
+        let listener = tokio::net::UnixListener::bind(&socket.path)
+            .map_err(fail("make the console socket"))?;
+        let (words, said) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(io::Error::from)
+            .map_err(fail("make a pipe for the runtime's messages"))?;
         let stdio = ExecStdio::Terminal {
-            console_socket: socket.0.clone(),
+            console_socket: socket.path.clone(),
+            stderr: true,
         };
         let (started, master) = {
-            let start = self.start(container, process, stdio, Vec::new(), name);
+            let start = self.start(container, process, stdio, vec![said], name);
+            let start = async { start.await.map_err(|error| with_words(error, &words)) };
             let master = receive_master(&listener);
             tokio::pin!(start, master);
             tokio::select! {
@@ -178,7 +181,14 @@ impl Monitor {
                 master = &mut master => (start.await?, master),
             }
         };
-        Ok((started, master.map_err(fail("receive the terminal"))?))
+        match master {
+            Ok(master) => Ok((started, master)),
+            Err(error) => {
+                // It may have ended by itself.
+                let _ = started.kill(9).await;
+                Err(fail("receive the terminal")(error))
+            }
+        }
     }
 
     /// Signals the process group of an exec by its name.
@@ -250,11 +260,46 @@ impl Monitor {
     }
 }
 
-struct ConsoleSocket(PathBuf);
+/// Adds what a runtime binary said before it failed. It has ended by now, so all of it is in the pipe.
+fn with_words(mut error: MonitorError, words: &OwnedFd) -> MonitorError {
+    let mut text = [0; 4096];
+    if let MonitorError::Failed { failure } = &mut error
+        && let Ok(count) = rustix::io::read(words, &mut text)
+        && count > 0
+    {
+        let said = String::from_utf8_lossy(&text[..count]);
+        *failure = Failure::new(failure.kind, format!("{failure}: {}", said.trim()));
+    }
+    error
+}
+
+/// A socket beside the monitor's, by a path through our descriptor of the directory: its own name may be too long for a
+/// socket's address, and the runtime that connects is another process.
+struct ConsoleSocket {
+    path: PathBuf,
+    _directory: OwnedFd,
+}
 
 impl Drop for ConsoleSocket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Monitor {
+    fn console_socket(&self, name: &str) -> io::Result<ConsoleSocket> {
+        let directory = self.socket().parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+        let path = format!(
+            "/proc/{}/fd/{}/tty-{name}",
+            std::process::id(),
+            directory.as_raw_fd()
+        );
+        Ok(ConsoleSocket {
+            path: path.into(),
+            _directory: directory,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 pub mod conmon;
 mod connection;
 mod error;
@@ -13,6 +14,7 @@ mod exec;
 mod monitor;
 mod spawner;
 
+pub use attach::AttachConnection;
 pub use crioxide_monitor_protocol::{
     ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
     ForeignContainer, MonitorCgroup, MonitorConfig, Program, RuntimeCommand, StdinMode, StdioMode,

@@ -24,6 +24,9 @@ pub enum ExecStdio {
     Terminal {
         /// Path of the socket.
         console_socket: PathBuf,
+        /// Whether a descriptor comes for what a runtime binary says of its own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stderr: bool,
     },
 }
 

@@ -93,18 +93,21 @@ fn requests() {
             foreign: None,
         })),
     );
-    let stdio = ExecStdio::Terminal {
-        console_socket: "/run/console".into(),
-    };
-    check(
-        "exec_terminal",
-        &frame(Request::Exec(ExecRequest {
-            container: "c1".into(),
-            exec: "e1".into(),
-            stdio: stdio.clone(),
-            foreign: None,
-        })),
-    );
+    for (name, stderr) in [("exec_terminal", false), ("exec_terminal_stderr", true)] {
+        let stdio = ExecStdio::Terminal {
+            console_socket: "/run/console".into(),
+            stderr,
+        };
+        check(
+            name,
+            &frame(Request::Exec(ExecRequest {
+                container: "c1".into(),
+                exec: "e1".into(),
+                stdio,
+                foreign: None,
+            })),
+        );
+    }
     let foreign = ForeignContainer {
         runtime: create().runtime,
         bundle: "/run/b".into(),
@@ -114,7 +117,10 @@ fn requests() {
         &frame(Request::Exec(ExecRequest {
             container: "c1".into(),
             exec: "e1".into(),
-            stdio,
+            stdio: ExecStdio::Terminal {
+                console_socket: "/run/console".into(),
+                stderr: false,
+            },
             foreign: Some(foreign),
         })),
     );

@@ -57,7 +57,7 @@ impl Monitor {
         let pid_file = bundle.join(format!("exec-{}.pid", request.exec));
         let document_path = format!("/proc/{}/fd/{}", std::process::id(), document.as_raw_fd());
         let console = match &request.stdio {
-            ExecStdio::Terminal { console_socket } => Some(console_socket.as_path()),
+            ExecStdio::Terminal { console_socket, .. } => Some(console_socket.as_path()),
             ExecStdio::Descriptors { .. } => None,
         };
         let call = || builtin::exec(&runtime, &id, Path::new(&document_path), console);
@@ -203,7 +203,7 @@ fn take_descriptors(
             stdout,
             stderr,
         } => (*stdin, *stdout, *stderr),
-        ExecStdio::Terminal { .. } => (false, false, false),
+        ExecStdio::Terminal { stderr, .. } => (false, false, *stderr),
     };
     Ok((
         ChildEnds {
