@@ -60,6 +60,9 @@ pub(crate) struct RuntimeChild {
     pub(crate) purpose: Purpose,
     pub(crate) deadline: Option<Instant>,
     pub(crate) timed_out: bool,
+    /// An exec that was given up gets this signal when it runs. To kill the runtime instead could leave a process that
+    /// runs already and that nobody knows.
+    pub(crate) signal_when_started: Option<i32>,
     report: OwnedFd,
 }
 
@@ -93,6 +96,7 @@ impl RuntimeChild {
                 purpose,
                 deadline,
                 timed_out: false,
+                signal_when_started: None,
                 report,
             }),
             Fork::Child => {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crioxide_monitor_protocol::{
     Event, ExecRequest, ExecStdio, Failure, FailureKind, Reply, RuntimeCommand,
@@ -18,6 +19,9 @@ use crate::runtime::builtin;
 use crate::runtime::child::{ExecFiles, Purpose, RuntimeChild, Work, failure};
 use crate::runtime::create::{global_args, read_pid};
 use crate::streams::stdio::{ChildEnds, null};
+
+/// How long a runtime may still take to start an exec that was given up.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that runs besides the container's first one.
 pub(crate) struct Exec {
@@ -108,6 +112,7 @@ impl Monitor {
     /// The runtime's `exec` ended: the process runs, or has run, or could not.
     pub(crate) fn exec_runtime_ended(&mut self, child: RuntimeChild, ending: Ending) {
         let report = child.report();
+        let signal = child.signal_when_started;
         let Purpose::Exec {
             container: id,
             builtin,
@@ -149,21 +154,28 @@ impl Monitor {
                 };
                 self.clients.tell(&event, &mut self.watcher);
             }
-            None => self.execs.push(Exec {
-                container: id,
-                name: exec,
-                pid,
-            }),
+            None => {
+                self.execs.push(Exec {
+                    container: id,
+                    name: exec.clone(),
+                    pid,
+                });
+                if let Some(signal) = signal {
+                    // It can only have ended by itself.
+                    let _ = self.kill_exec(&exec, signal);
+                }
+            }
         }
     }
 
-    /// Signals the process group of an exec, or the runtime that is about to make it.
+    /// Signals the process group of an exec, as soon as it runs.
     pub(crate) fn kill_exec(&mut self, name: &str, signal: i32) -> Result<(), Failure> {
         let not_found =
             || Failure::new(FailureKind::NotFound, format!("no exec {name} is running"));
-        let starting = |child: &&RuntimeChild| matches!(&child.purpose, Purpose::Exec { exec, .. } if exec == name);
-        if let Some(child) = self.children.iter().find(starting) {
-            child.kill();
+        let starting = |child: &&mut RuntimeChild| matches!(&child.purpose, Purpose::Exec { exec, .. } if exec == name);
+        if let Some(child) = self.children.iter_mut().find(starting) {
+            child.signal_when_started = Some(signal);
+            child.deadline = Some(Instant::now() + START_PATIENCE);
             return Ok(());
         }
         let exec = self
