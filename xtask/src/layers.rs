@@ -34,9 +34,12 @@ pub(crate) const INSIDE: &[(&str, &str)] = &[
     ("crioxide-monitor", "crioxide-oci-runtime"),
     ("crioxide-monitor", "crioxide-oci-runtime-builtin"),
     ("crioxide-monitor", "crioxide-cgroups"),
+    ("crioxide-streaming", "crioxide-engine"),
     ("crioxide-cri-server", "crioxide-engine"),
+    ("crioxide-cri-server", "crioxide-streaming"),
     ("crioxide-daemon", "crioxide-engine"),
     ("crioxide-daemon", "crioxide-cri-server"),
+    ("crioxide-daemon", "crioxide-streaming"),
 ];
 
 /// A package whose whole closure must be free of some others.

@@ -10,6 +10,8 @@ use tokio::net::UnixStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::streams::Wanted;
+
 /// Both CRI services of one daemon. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct CriClient {
@@ -254,6 +256,51 @@ impl CriClient {
             timeout: timeout_seconds,
         };
         Ok(self.runtime.clone().exec_sync(request).await?.into_inner())
+    }
+
+    /// Exec; the answer is the address of the session.
+    pub async fn exec_url(
+        &self,
+        container: &str,
+        command: &[&str],
+        wanted: Wanted,
+    ) -> Answer<String> {
+        let request = v1::ExecRequest {
+            container_id: container.to_owned(),
+            cmd: command.iter().map(|&word| word.to_owned()).collect(),
+            tty: wanted.tty,
+            stdin: wanted.stdin,
+            stdout: true,
+            stderr: wanted.stderr,
+        };
+        Ok(self.runtime.clone().exec(request).await?.into_inner().url)
+    }
+
+    /// Attach; the answer is the address of the session.
+    pub async fn attach_url(&self, container: &str, wanted: Wanted) -> Answer<String> {
+        let request = v1::AttachRequest {
+            container_id: container.to_owned(),
+            tty: wanted.tty,
+            stdin: wanted.stdin,
+            stdout: true,
+            stderr: wanted.stderr,
+        };
+        Ok(self.runtime.clone().attach(request).await?.into_inner().url)
+    }
+
+    /// PortForward; the answer is the address of the session.
+    pub async fn port_forward_url(&self, pod: &str, ports: &[i32]) -> Answer<String> {
+        let request = v1::PortForwardRequest {
+            pod_sandbox_id: pod.to_owned(),
+            port: ports.to_vec(),
+        };
+        Ok(self
+            .runtime
+            .clone()
+            .port_forward(request)
+            .await?
+            .into_inner()
+            .url)
     }
 
     /// ContainerStats.

@@ -13,6 +13,7 @@ pub mod registry;
 pub mod requirements;
 pub mod scripted_registry;
 pub mod snapshot;
+pub mod streams;
 pub mod waiting;
 
 pub use client::CriClient;

@@ -17,6 +17,7 @@ use crioxide_cri_api::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
 use crioxide_engine::Engine;
+use crioxide_streaming::Streaming;
 use tokio::net::UnixListener;
 use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::transport::Server;
@@ -40,10 +41,11 @@ pub async fn serve(
     listener: UnixListener,
     engine: Engine,
     node: NodeInfo,
+    streaming: Streaming,
     limits: MessageLimits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let runtime = RuntimeServiceServer::new(runtime::Runtime::new(engine.clone(), node))
+    let runtime = RuntimeServiceServer::new(runtime::Runtime::new(engine.clone(), node, streaming))
         .max_decoding_message_size(limits.receive)
         .max_encoding_message_size(limits.send);
     let image = ImageServiceServer::new(image::Images::new(engine))

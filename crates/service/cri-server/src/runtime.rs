@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crioxide_cri_api::v1::{self, runtime_service_server::RuntimeService as Service};
 use crioxide_engine::{Engine, EngineError};
+use crioxide_streaming::Streaming;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -31,11 +32,16 @@ pub struct NodeInfo {
 pub(crate) struct Runtime {
     engine: Engine,
     node: NodeInfo,
+    streaming: Streaming,
 }
 
 impl Runtime {
-    pub(crate) fn new(engine: Engine, node: NodeInfo) -> Self {
-        Self { engine, node }
+    pub(crate) fn new(engine: Engine, node: NodeInfo, streaming: Streaming) -> Self {
+        Self {
+            engine,
+            node,
+            streaming,
+        }
     }
 
     async fn conditions(&self) -> v1::RuntimeStatus {
@@ -390,23 +396,41 @@ impl Service for Runtime {
 
     async fn exec(
         &self,
-        _request: Request<v1::ExecRequest>,
+        request: Request<v1::ExecRequest>,
     ) -> Result<Response<v1::ExecResponse>, Status> {
-        Err(status::not_built("Exec"))
+        rpc::unary(SERVICE, "Exec", request, |request| async move {
+            match self.streaming.exec(request) {
+                Ok(url) => Ok(v1::ExecResponse { url }),
+                Err(refusal) => Err(status::from_refusal("exec", &refusal)),
+            }
+        })
+        .await
     }
 
     async fn attach(
         &self,
-        _request: Request<v1::AttachRequest>,
+        request: Request<v1::AttachRequest>,
     ) -> Result<Response<v1::AttachResponse>, Status> {
-        Err(status::not_built("Attach"))
+        rpc::unary(SERVICE, "Attach", request, |request| async move {
+            match self.streaming.attach(request) {
+                Ok(url) => Ok(v1::AttachResponse { url }),
+                Err(refusal) => Err(status::from_refusal("attach", &refusal)),
+            }
+        })
+        .await
     }
 
     async fn port_forward(
         &self,
-        _request: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        Err(status::not_built("PortForward"))
+        rpc::unary(SERVICE, "PortForward", request, |request| async move {
+            match self.streaming.port_forward(request) {
+                Ok(url) => Ok(v1::PortForwardResponse { url }),
+                Err(refusal) => Err(status::from_refusal("portforward", &refusal)),
+            }
+        })
+        .await
     }
 
     async fn checkpoint_container(

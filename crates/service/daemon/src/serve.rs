@@ -1,11 +1,13 @@
 //! The daemon's life: restore, answer, end.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use crioxide_config::{ApiConfig, TlsVersion};
 use crioxide_cri_server::MessageLimits;
 use crioxide_engine::Engine;
 use crioxide_pull::Puller;
 use crioxide_store::{MountError, Store, UnmountForce};
+use crioxide_streaming::{StreamServer, StreamSettings, TlsSettings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -55,8 +57,13 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
         receive: message_limit(config.api.grpc_max_recv_msg_size),
         send: message_limit(config.api.grpc_max_send_msg_size),
     };
+    let streams = StreamServer::bind(stream_settings(&config.api))
+        .await
+        .map_err(StartError::part("start the streaming server"))?;
+    let streaming = streams.streaming();
+    let streams = tokio::spawn(streams.serve(Arc::new(engine.clone())));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = crioxide_cri_server::serve(listener, engine, node, limits, async {
+    let server = crioxide_cri_server::serve(listener, engine, node, streaming, limits, async {
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server);
@@ -95,6 +102,7 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
             }
         }
     };
+    streams.abort();
     news.abort();
     let _ = std::fs::remove_file(&config.api.listen);
     release(store).await;
@@ -160,6 +168,25 @@ async fn follow(engine: Engine, mut events: mpsc::UnboundedReceiver<BackendEvent
             BackendEvent::Exited(report) => engine.container_exited(report).await,
             BackendEvent::MonitorLost(pod) => engine.monitor_lost(&pod).await,
         }
+    }
+}
+
+fn stream_settings(api: &ApiConfig) -> StreamSettings {
+    let tls = |(certificate, key): (PathBuf, PathBuf)| TlsSettings {
+        certificate,
+        key,
+        client_authorities: api.stream_tls_ca.clone(),
+        only_tls13: api.tls_min_version == TlsVersion::Tls13,
+        cipher_suites: api.tls_cipher_suites.clone(),
+    };
+    // The configuration was checked: with TLS there are both.
+    let files = api.stream_tls_cert.clone().zip(api.stream_tls_key.clone());
+    StreamSettings {
+        address: api.stream_address.clone(),
+        port: api.stream_port.0,
+        idle_timeout: api.stream_idle_timeout.duration(),
+        creation_timeout: StreamSettings::CREATION_TIMEOUT,
+        tls: files.filter(|_| api.stream_enable_tls).map(tls),
     }
 }
 

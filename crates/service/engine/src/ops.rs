@@ -7,6 +7,7 @@ mod exits;
 mod remove;
 mod restore;
 mod run_pod;
+mod sessions;
 mod start_container;
 mod stop_container;
 mod stop_pod;

@@ -7,6 +7,7 @@ mod host;
 mod images;
 mod network;
 mod records;
+mod sessions;
 mod stats;
 
 use std::sync::Arc;
@@ -22,6 +23,10 @@ pub use host::{
 pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};
 pub use records::{Marker, NewRecord, RecordDirs, Records, StoredRecord};
+pub use sessions::{
+    AttachSession, ExecSession, OutputStream, PortConnection, Session, SessionEnd, SessionInput,
+    SessionOutput, SessionTerminal, TerminalSize,
+};
 pub use stats::{CgroupStats, Stats, Usage};
 
 /// Why a port could not do it.

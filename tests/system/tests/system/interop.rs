@@ -1,4 +1,6 @@
-//! podman, skopeo and buildah use the same store at the same time.
+//! podman, skopeo and buildah use the same store at the same time; crictl drives the daemon.
+
+mod crictl;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};

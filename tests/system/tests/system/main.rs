@@ -3,7 +3,6 @@
 
 mod bad_input;
 mod conmon;
-mod crictl;
 mod handlers;
 mod images;
 mod interop;
@@ -15,5 +14,6 @@ mod restart;
 mod scene;
 mod service;
 mod smoke;
+mod streaming;
 mod takeover;
 mod variants;

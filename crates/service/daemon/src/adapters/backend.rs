@@ -5,6 +5,7 @@ mod exec;
 mod homes;
 mod inspect;
 mod monitors;
+mod sessions;
 mod unattended;
 
 use std::{
@@ -16,8 +17,9 @@ use std::{
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
-    KillScope, MonitorReport, PodHome, PortError, PortResult, ProcessId, RecordDirs,
+    Adoption, AttachSession, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
+    ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortError, PortResult, ProcessId,
+    RecordDirs, Session,
 };
 use crioxide_monitor_client::{
     ContainerLog, CreateContainer, FailureKind, ForeignContainer, RuntimeCommand, StdinMode,
@@ -313,6 +315,19 @@ impl Backend for Processes {
         };
         let monitor = self.monitor_of(&request.pod).await?;
         exec::run(&monitor, request, foreign).await
+    }
+
+    async fn exec_session(&self, request: ExecSession) -> PortResult<Session> {
+        let foreign = ForeignContainer {
+            runtime: self.handler(&request.handler)?.command.clone(),
+            bundle: request.dirs.run.clone(),
+        };
+        let monitor = self.monitor_of(&request.pod).await?;
+        sessions::exec(&monitor, request, foreign).await
+    }
+
+    async fn attach_session(&self, request: AttachSession) -> PortResult<Session> {
+        sessions::attach(&self.settings.attach_dir, &request)
     }
 
     async fn reopen_log(

@@ -1,17 +1,29 @@
 //! Pod networks by CNI.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use crioxide_cni::{Bandwidth, CachedAttachment, Cni, PortMapping, Protocol};
 use crioxide_cri_api::v1;
-use crioxide_engine::ports::{Network, NetworkResult, PodNetwork, PortError, PortResult};
+use crioxide_engine::ports::{
+    Network, NetworkResult, PodNetwork, PortConnection, PortError, PortResult,
+};
 use crioxide_netlink::Netns;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::blocking;
 
 /// The interface of a pod's network.
 const INTERFACE: &str = "eth0";
+/// How long a connection on a loopback interface may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The default CNI network.
 #[derive(Debug)]
@@ -48,6 +60,25 @@ impl Network for CniNetwork {
     async fn remove(&self, pod: &PodNetwork) -> PortResult<()> {
         let (cni, pod) = (self.cni.clone(), cni_pod(pod)?);
         blocking::run(move || cni.del(&pod)).await
+    }
+
+    async fn connect(&self, netns: &Path, port: u16) -> PortResult<Box<dyn PortConnection>> {
+        let netns = netns.to_owned();
+        // A socket belongs for ever to the namespace it was made in; from here on any thread may use it.
+        let sockets = blocking::run(move || {
+            let made = Netns::open(&netns)?
+                .run(|| [AddressFamily::INET, AddressFamily::INET6].map(tcp_socket))?;
+            Ok::<_, PortError>(made)
+        });
+        let mut failures = Vec::new();
+        let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        for (socket, address) in sockets.await?.into_iter().zip(addresses) {
+            match connect(socket, SocketAddr::new(address, port)).await {
+                Ok(stream) => return Ok(Box::new(stream)),
+                Err(error) => failures.push(format!("{address}: {error}")),
+            }
+        }
+        Err(failures.join(", ").into())
     }
 
     async fn sweep(&self, known: &[String]) -> PortResult<()> {
@@ -87,6 +118,21 @@ impl Network for CniNetwork {
         })
         .await
     }
+}
+
+fn tcp_socket(family: AddressFamily) -> std::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+async fn connect(
+    socket: std::io::Result<OwnedFd>,
+    address: SocketAddr,
+) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::from_std_stream(socket?.into());
+    let stream = tokio::time::timeout(CONNECT_PATIENCE, socket.connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn cni_pod(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {

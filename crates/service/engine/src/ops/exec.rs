@@ -38,7 +38,7 @@ impl Engine {
                 "container is not created or running",
             ));
         }
-        let process = exec_process(&container.spec, command).ok_or_else(|| {
+        let process = exec_process(&container.spec, command, false).ok_or_else(|| {
             EngineError::refused(format!(
                 "the spec of container {} has no process",
                 container.id
@@ -108,14 +108,15 @@ impl Engine {
     }
 }
 
-/// The container's own process with other arguments and no terminal.
-fn exec_process(
+/// The container's own process with other arguments, and with or without a terminal.
+pub(super) fn exec_process(
     spec: &oci_spec::runtime::Spec,
     command: &[String],
+    terminal: bool,
 ) -> Option<oci_spec::runtime::Process> {
     let mut process = spec.process().clone()?;
     process.set_args(Some(command.to_vec()));
-    process.set_terminal(Some(false));
+    process.set_terminal(Some(terminal));
     process.set_console_size(None);
     Some(process)
 }

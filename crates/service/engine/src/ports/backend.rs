@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use crioxide_names::{ContainerId, PodId};
 
-use super::{PortResult, RecordDirs};
+use super::{AttachSession, ExecSession, PortResult, RecordDirs, Session};
 
 /// A process, told from later ones with the same number by its start time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -180,6 +180,10 @@ pub trait Backend: Send + Sync {
     ) -> PortResult<()>;
     /// Runs a process in a container.
     async fn exec(&self, request: ExecProcess) -> PortResult<ExecOutput>;
+    /// Runs a process in a container for a client that streams.
+    async fn exec_session(&self, request: ExecSession) -> PortResult<Session>;
+    /// Attaches to a container's own process.
+    async fn attach_session(&self, request: AttachSession) -> PortResult<Session>;
     /// Opens the log file anew.
     async fn reopen_log(
         &self,

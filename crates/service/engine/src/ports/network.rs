@@ -1,11 +1,14 @@
 //! Pod networks.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
 
-use super::PortResult;
+use super::{PortConnection, PortResult};
 
 /// A pod as a network sees it.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub trait Network: Send + Sync {
     async fn add(&self, pod: &PodNetwork) -> PortResult<NetworkResult>;
     /// Gives back what `add` took; repeating it is no error.
     async fn remove(&self, pod: &PodNetwork) -> PortResult<()>;
+    /// Connects to a port of the loopback interface of a network namespace.
+    async fn connect(&self, netns: &Path, port: u16) -> PortResult<Box<dyn PortConnection>>;
     /// Gives back the attachments of pods that are not in `known`, left by a crash.
     async fn sweep(&self, known: &[String]) -> PortResult<()>;
 }

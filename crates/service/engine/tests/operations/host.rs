@@ -13,8 +13,8 @@ use crioxide_engine::{
     ports::{
         CgroupStats, ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus,
         MissingSource, NamespacePaths, NamespaceRequest, Network, NetworkResult, PodNetwork,
-        PortResult, Ports, PullRequest, RecordDirs, ResolvedImage, SandboxFiles, SandboxHost,
-        SandboxPaths, Stats, StoredRecord, Usage,
+        PortConnection, PortResult, Ports, PullRequest, RecordDirs, ResolvedImage, SandboxFiles,
+        SandboxHost, SandboxPaths, Stats, StoredRecord, Usage,
     },
 };
 use crioxide_names::{ContainerId, ImageId, PodId};
@@ -261,6 +261,10 @@ impl Network for FakeHost {
         self.step("network.remove").await?;
         self.give("network");
         Ok(())
+    }
+
+    async fn connect(&self, _: &Path, _: u16) -> PortResult<Box<dyn PortConnection>> {
+        Err("the fake host streams nothing".into())
     }
 
     async fn sweep(&self, _: &[String]) -> PortResult<()> {

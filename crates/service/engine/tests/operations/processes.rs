@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
-    KillScope, MonitorReport, PodHome, PortResult, ProcessId, RecordDirs,
+    Adoption, AttachSession, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
+    ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortResult, ProcessId, RecordDirs,
+    Session,
 };
 use crioxide_names::{ContainerId, PodId};
 use tokio::time::Instant;
@@ -111,6 +112,14 @@ impl Backend for FakeHost {
 
     async fn exec(&self, _: ExecProcess) -> PortResult<ExecOutput> {
         Ok(ExecOutput::TimedOut)
+    }
+
+    async fn exec_session(&self, _: ExecSession) -> PortResult<Session> {
+        Err("the fake host streams nothing".into())
+    }
+
+    async fn attach_session(&self, _: AttachSession) -> PortResult<Session> {
+        Err("the fake host streams nothing".into())
     }
 
     async fn reopen_log(

@@ -36,10 +36,7 @@ pub(super) async fn run(
             );
         }
     };
-    let kill_on_drop = KillOnDrop {
-        monitor: monitor.clone(),
-        name: Some(handle.name().to_owned()),
-    };
+    let kill_on_drop = KillOnDrop::new(monitor, handle.name());
     let mut output = Output::new(stdout_reader, stderr_reader, request.output_limit);
     let ended = async {
         // Output first: a process that fills its pipe ends only when somebody reads.
@@ -99,13 +96,20 @@ async fn failed_start(
 }
 
 /// Kills the process of a call whose client went away.
-struct KillOnDrop {
+pub(super) struct KillOnDrop {
     monitor: Monitor,
     name: Option<String>,
 }
 
 impl KillOnDrop {
-    fn disarm(mut self) {
+    pub(super) fn new(monitor: &Monitor, name: &str) -> Self {
+        Self {
+            monitor: monitor.clone(),
+            name: Some(name.to_owned()),
+        }
+    }
+
+    pub(super) fn disarm(mut self) {
         self.name = None;
     }
 }

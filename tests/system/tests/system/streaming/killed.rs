@@ -1,0 +1,123 @@
+//! Sessions whose clients die leave nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use crioxide_test_support::skip_unless;
+use crioxide_test_support::waiting::eventually;
+use futures_util::future::join_all;
+
+use super::exec::memory;
+use super::{ALL, NEWEST, TERMINAL, exec};
+use crate::scene::{Scene, possible};
+
+/// Sessions in all and at a time; more by `CRIOXIDE_TEST_SESSIONS`.
+const SESSIONS: usize = 50;
+const AT_ONCE: usize = 25;
+
+/// What the daemon holds now: descriptors and tasks.
+async fn held(scene: &Scene) -> Result<(usize, usize)> {
+    let pid = scene.node.daemon_pid()?;
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let said = |log: &str| log.matches("tasks alive").count();
+    let before = said(&scene.node.log());
+    let process = rustix::process::Pid::from_raw(pid.try_into()?).context("no pid")?;
+    rustix::process::kill_process(process, rustix::process::Signal::USR1)?;
+    let log = eventually("the daemon counts its tasks", async || {
+        let log = scene.node.log();
+        ensure!(said(&log) > before, "it did not say");
+        Ok(log)
+    })
+    .await?;
+    let line = log.rfind("SIGUSR1: ").context("no line")?;
+    let number = log[line + 9..].split(' ').next().context("no number")?;
+    Ok((descriptors, number.parse()?))
+}
+
+async fn one(scene: &Scene, id: &str, number: usize) -> Result<()> {
+    let protocol = NEWEST[number % 2];
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("random bytes: {error}"))?;
+    let [kind, delay] = random;
+    // Silent, flooding us, reading nothing of what we type, in a terminal.
+    let (script, wanted) = match kind % 4 {
+        0 => ("exec sleep 3600", ALL),
+        1 => ("exec cat /dev/zero", ALL),
+        2 => ("exec sleep 3600", ALL),
+        _ => ("cat; exec sleep 3600", TERMINAL),
+    };
+    let mut session = exec(&scene.node, id, &["sh", "-c", script], protocol, wanted).await?;
+    let typing = async {
+        if kind % 4 == 2 {
+            // More than is taken in before reading stops. The end of a connection arrives behind its data, so with
+            // more than the kernels hold it would arrive when the client's kernel gives up, after a minute.
+            for _ in 0..7 {
+                let _ = session.writer.send(&[b'x'; 32 << 10]).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    // Any moment from before the process runs until well after is good.
+    let _ = tokio::time::timeout(Duration::from_millis(u64::from(delay) * 2), typing).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_die_leave_nothing() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let sessions = std::env::var("CRIOXIDE_TEST_SESSIONS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SESSIONS);
+    let container = node.container("main", &scene.image, &["sleep", "7200"]);
+    let (_, id) = node.run(&node.pod("killed"), &container, "").await?;
+    // What stays with the first sessions (threads, buffers, connections) is no growth.
+    join_all((0..10).map(|number| one(&scene, &id, number))).await;
+    let processes = async || -> Result<usize> {
+        let done = node
+            .client
+            .exec(&id, &["sh", "-c", "ls -d /proc/[0-9]*"], 30)
+            .await?;
+        Ok(String::from_utf8_lossy(&done.stdout).lines().count())
+    };
+    let quiet = async || -> Result<()> {
+        // The container's own, the shell that looks, and its `ls`.
+        eventually("no process of a session is left", async || {
+            let count = processes().await?;
+            ensure!(count <= 3, "{count} processes");
+            Ok(())
+        })
+        .await
+    };
+    quiet().await?;
+    let (descriptors, tasks) = held(&scene).await?;
+    let memory_before = memory(node.daemon_pid()?)?;
+    let mut number = 0;
+    while number < sessions {
+        let batch = AT_ONCE.min(sessions - number);
+        for outcome in join_all((number..number + batch).map(|n| one(&scene, &id, n))).await {
+            outcome?;
+        }
+        number += batch;
+    }
+    quiet().await?;
+    eventually("the daemon holds what it held before", async || {
+        let now = held(&scene).await?;
+        ensure!(
+            now.0 <= descriptors + 2 && now.1 <= tasks + 2,
+            "descriptors and tasks: {now:?} after {:?}",
+            (descriptors, tasks)
+        );
+        Ok(())
+    })
+    .await?;
+    let memory_after = memory(node.daemon_pid()?)?;
+    eprintln!("{sessions} sessions: {memory_before} KiB before, {memory_after} KiB after");
+    ensure!(
+        memory_after < memory_before + 32 * 1024,
+        "the daemon grew from {memory_before} to {memory_after} KiB"
+    );
+    scene.node.finish().await
+}
