@@ -15,14 +15,18 @@ mod link;
 mod mac;
 mod message;
 mod netns;
+mod new_link;
 pub mod nft;
 mod query;
 mod request;
+mod shaping;
 mod socket;
 
 pub use link::{Link, VethSpec};
 pub use mac::{MacAddress, ParseMacError};
 pub use netns::{Netns, NetnsError};
+pub use new_link::{IpVlanMode, LinkKind, LinkSpec, MacVlanMode, SourceRule};
 pub use query::RouteAnswer;
 pub use request::{LinkRequests, RouteSpec};
+pub use shaping::{QueueAnswer, Rate};
 pub use socket::{NetlinkError, RouteSocket};

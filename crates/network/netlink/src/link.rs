@@ -1,7 +1,8 @@
 //! Links as the kernel describes them, and the veth pair to be made.
 
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, InfoVrf, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 
 use crate::{MacAddress, Netns};
@@ -27,6 +28,18 @@ pub struct Link {
     pub promiscuous: bool,
     /// Frames may leave through the port they came in by; only of bridge ports.
     pub hairpin: bool,
+    /// All multicast frames are received.
+    pub all_multicast: bool,
+    /// Descriptive text.
+    pub alias: String,
+    /// Length of the transmit queue in packets.
+    pub tx_queue_len: u32,
+    /// Index of the link it sits on.
+    pub parent: Option<u32>,
+    /// Routing table, of a VRF.
+    pub vrf_table: Option<u32>,
+    /// Tag, of a VLAN.
+    pub vlan_id: Option<u16>,
 }
 
 /// A veth pair: one end here, the other directly inside another network namespace.
@@ -61,6 +74,12 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             promiscuous: flags.contains(LinkFlags::Promisc),
             hairpin: false,
+            all_multicast: flags.contains(LinkFlags::Allmulti),
+            alias: String::new(),
+            tx_queue_len: 0,
+            parent: None,
+            vrf_table: None,
+            vlan_id: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -68,6 +87,9 @@ impl Link {
                 LinkAttribute::Address(bytes) => link.mac = MacAddress::from_slice(bytes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::TxQueueLen(length) => link.tx_queue_len = *length,
+                LinkAttribute::Link(index) => link.parent = Some(*index),
                 LinkAttribute::LinkInfo(infos) => link.read_info(infos),
                 _ => {}
             }
@@ -81,6 +103,18 @@ impl Link {
                 LinkInfo::Kind(kind) => self.kind = kind_name(kind),
                 LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                     self.hairpin = port.contains(&InfoBridgePort::HairpinMode(true));
+                }
+                LinkInfo::Data(InfoData::Vrf(vrf)) => {
+                    self.vrf_table = vrf.iter().find_map(|info| match info {
+                        InfoVrf::TableId(table) => Some(*table),
+                        _ => None,
+                    });
+                }
+                LinkInfo::Data(InfoData::Vlan(vlan)) => {
+                    self.vlan_id = vlan.iter().find_map(|info| match info {
+                        InfoVlan::Id(id) => Some(*id),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }

@@ -5,13 +5,17 @@
 
 mod element;
 mod expression;
+mod monitor;
 mod object;
+mod socket;
 mod transaction;
 
 pub use element::{Element, StoredElement};
 pub use expression::{Comparison, Expression, Register};
+pub use monitor::NftMonitor;
 pub use object::{BaseChain, ChainKind, DataType, Family, Hook, SetSpec};
-pub use transaction::{NftSocket, Transaction};
+pub use socket::NftSocket;
+pub use transaction::Transaction;
 
 /// Subsystem number of nftables in nfnetlink message types.
 const SUBSYSTEM: u16 = 10;

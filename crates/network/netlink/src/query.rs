@@ -6,14 +6,15 @@ use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Parseable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use crate::request::{append, family_of};
-use crate::{Link, NetlinkError, RouteSocket};
+use crate::{Link, NetlinkError, RouteSocket, RouteSpec, SourceRule};
 
 /// A route the kernel reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,38 @@ pub struct RouteAnswer {
     pub gateway: Option<IpAddr>,
     /// Outgoing link.
     pub link: Option<u32>,
+    /// Routing table.
+    pub table: u32,
+    /// Source address of packets that have none yet.
+    pub source: Option<IpAddr>,
+    /// Metric.
+    pub priority: Option<u32>,
+    /// Scope as the kernel numbers it.
+    pub scope: u8,
+    /// Of IPv4.
+    pub is_ipv4: bool,
+    /// An ordinary route: not local, broadcast, multicast.
+    pub is_unicast: bool,
+}
+
+impl RouteAnswer {
+    /// The route as one that could be added, in `table`.
+    pub fn to_spec(&self, table: u32) -> Option<RouteSpec> {
+        let unspecified = if self.is_ipv4 {
+            IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+        };
+        let destination = IpNet::new(self.destination.unwrap_or(unspecified), self.prefix_len);
+        Some(RouteSpec {
+            gateway: self.gateway,
+            priority: self.priority,
+            table: Some(table),
+            source: self.source,
+            scope: Some(self.scope),
+            ..RouteSpec::new(destination.ok()?, self.link?)
+        })
+    }
 }
 
 impl RouteSocket {
@@ -118,6 +151,21 @@ impl RouteSocket {
         Ok(routes)
     }
 
+    /// The rules by source address, both families.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn source_rules(&mut self) -> Result<Vec<SourceRule>, NetlinkError> {
+        let mut rules = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RuleMessage::default();
+            message.header.family = family;
+            let request = RouteNetlinkMessage::GetRule(message);
+            rules.extend(self.ask("list rules", NLM_F_DUMP, request, read_rule)?);
+        }
+        Ok(rules)
+    }
+
     fn ask<T>(
         &mut self,
         operation: &str,
@@ -172,16 +220,41 @@ fn read_route(payload: &[u8]) -> Result<Option<RouteAnswer>, String> {
         prefix_len: message.header.destination_prefix_length,
         gateway: None,
         link: None,
+        table: u32::from(message.header.table),
+        source: None,
+        priority: None,
+        scope: u8::from(message.header.scope),
+        is_ipv4: message.header.address_family == AddressFamily::Inet,
+        is_unicast: message.header.kind == RouteType::Unicast,
     };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => route.destination = ip_of(address),
             RouteAttribute::Gateway(address) => route.gateway = ip_of(address),
             RouteAttribute::Oif(index) => route.link = Some(*index),
+            RouteAttribute::Table(table) => route.table = *table,
+            RouteAttribute::PrefSource(address) => route.source = ip_of(address),
+            RouteAttribute::Priority(priority) => route.priority = Some(*priority),
             _ => {}
         }
     }
     Ok(Some(route))
+}
+
+fn read_rule(payload: &[u8]) -> Result<Option<SourceRule>, String> {
+    let message = RuleMessage::parse(payload).map_err(|error| error.to_string())?;
+    let mut source = None;
+    let mut table = u32::from(message.header.table);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(address) => source = Some(*address),
+            RuleAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    Ok(source
+        .and_then(|source| IpNet::new(source, message.header.src_len).ok())
+        .map(|source| SourceRule { source, table }))
 }
 
 fn ip_of(address: &RouteAddress) -> Option<IpAddr> {

@@ -8,7 +8,7 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
@@ -24,7 +24,7 @@ use crate::message::NLMSG_ERROR;
 use crate::socket::Progress;
 use crate::{MacAddress, NetlinkError, RouteSocket, VethSpec};
 
-const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+pub(crate) const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 /// A route to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,27 @@ pub struct RouteSpec {
     pub mtu: Option<u32>,
     /// TCP maximum segment size to advertise, in bytes.
     pub advmss: Option<u32>,
+    /// Source address of packets that have none yet.
+    pub source: Option<IpAddr>,
+    /// Scope as the kernel numbers it; by the gateway when not given.
+    pub scope: Option<u8>,
+}
+
+impl RouteSpec {
+    /// A route to `destination` through `link`, with nothing else said.
+    pub fn new(destination: IpNet, link: u32) -> Self {
+        Self {
+            destination,
+            gateway: None,
+            link,
+            priority: None,
+            table: None,
+            mtu: None,
+            advmss: None,
+            source: None,
+            scope: None,
+        }
+    }
 }
 
 /// A batch of changes. They are sent in one system call and processed in order; the kernel goes on
@@ -214,6 +235,25 @@ impl LinkRequests {
         )
     }
 
+    /// Deletes a route.
+    pub fn delete_route(&mut self, route: &RouteSpec) -> &mut Self {
+        let operation = format!("delete route to {}", route.destination);
+        let message = route_message(route);
+        self.push(operation, 0, RouteNetlinkMessage::DelRoute(message))
+    }
+
+    /// Adds `address` to link `index` without the route to its subnet.
+    pub fn add_address_only(&mut self, index: u32, address: IpNet) -> &mut Self {
+        let mut message = address_message(index, address);
+        let flags = match address {
+            IpNet::V4(_) => AddressFlags::Noprefixroute,
+            IpNet::V6(_) => AddressFlags::Noprefixroute | AddressFlags::Nodad,
+        };
+        message.attributes.push(AddressAttribute::Flags(flags));
+        let operation = format!("add address {address} to link {index}");
+        self.push(operation, CREATE, RouteNetlinkMessage::NewAddress(message))
+    }
+
     /// Sends the batch and waits for the kernel's verdicts.
     ///
     /// # Errors
@@ -274,7 +314,7 @@ impl LinkRequests {
         }
     }
 
-    fn set_flags(
+    pub(crate) fn set_flags(
         &mut self,
         index: u32,
         flags: LinkFlags,
@@ -291,7 +331,12 @@ impl LinkRequests {
         )
     }
 
-    fn push(&mut self, operation: String, flags: u16, message: RouteNetlinkMessage) -> &mut Self {
+    pub(crate) fn push(
+        &mut self,
+        operation: String,
+        flags: u16,
+        message: RouteNetlinkMessage,
+    ) -> &mut Self {
         self.requests.push((operation, flags, message));
         self
     }
@@ -325,7 +370,7 @@ fn new_link(name: &str, mac: Option<MacAddress>) -> LinkMessage {
     message
 }
 
-fn by_index(index: u32) -> LinkMessage {
+pub(crate) fn by_index(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message
@@ -353,8 +398,9 @@ fn route_message(route: &RouteSpec) -> RouteMessage {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.kind = RouteType::Unicast;
-    message.header.scope = match (route.gateway, route.destination) {
-        (None, IpNet::V4(_)) => RouteScope::Link,
+    message.header.scope = match (route.scope, route.gateway, route.destination) {
+        (Some(scope), ..) => RouteScope::from(scope),
+        (None, None, IpNet::V4(_)) => RouteScope::Link,
         _ => RouteScope::Universe,
     };
     if route.destination.prefix_len() > 0 {
@@ -370,6 +416,11 @@ fn route_message(route: &RouteSpec) -> RouteMessage {
             .map(|gateway| RouteAttribute::Gateway(RouteAddress::from(gateway))),
     );
     message.attributes.push(RouteAttribute::Oif(route.link));
+    message.attributes.extend(
+        route
+            .source
+            .map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))),
+    );
     message
         .attributes
         .extend(route.priority.map(RouteAttribute::Priority));

@@ -116,6 +116,15 @@ pub(crate) struct NetlinkSocket {
 
 impl NetlinkSocket {
     pub(crate) fn open(protocol: Option<Protocol>) -> Result<Self, NetlinkError> {
+        Self::open_bound(protocol, 0)
+    }
+
+    /// A socket that gets the messages of multicast `groups`.
+    pub(crate) fn open_listening(protocol: Protocol, groups: u32) -> Result<Self, NetlinkError> {
+        Self::open_bound(Some(protocol), groups)
+    }
+
+    fn open_bound(protocol: Option<Protocol>, groups: u32) -> Result<Self, NetlinkError> {
         let opened = (|| {
             let fd = rustix::net::socket_with(
                 AddressFamily::NETLINK,
@@ -123,7 +132,7 @@ impl NetlinkSocket {
                 SocketFlags::CLOEXEC,
                 protocol,
             )?;
-            rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
+            rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
             Ok::<_, Errno>(fd)
         })();
         let fd = opened.map_err(|errno| NetlinkError::Open {

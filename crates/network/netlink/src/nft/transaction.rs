@@ -1,18 +1,15 @@
 //! Transactions: a list of changes the kernel makes as a whole or not at all.
 
-use rustix::io::Errno;
-use rustix::net::netlink;
-
-use super::element::{Element, StoredElement, read_elements};
+use super::element::Element;
 use super::expression::Expression;
 use super::object::{BaseChain, DataType, Family, SetSpec};
+use super::socket::NftSocket;
 use super::{SUBSYSTEM, message_kind};
 use crate::NetlinkError;
 use crate::message::{
-    MessageWriter, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
-    NLMSG_ERROR, attribute,
+    MessageWriter, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_ERROR,
 };
-use crate::socket::{NetlinkSocket, Progress};
+use crate::socket::Progress;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -23,20 +20,10 @@ const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
-const GET_SET: u16 = 10;
 const DELETE_SET: u16 = 11;
 const NEW_ELEMENTS: u16 = 12;
-const GET_ELEMENTS: u16 = 13;
 const DELETE_ELEMENTS: u16 = 14;
 const SET_FLAG_MAP: u32 = 8;
-/// Bytes of `struct nfgenmsg` in front of the attributes.
-const FAMILY_HEADER: usize = 4;
-
-/// An nftables socket. It speaks for the network namespace it was opened in.
-#[derive(Debug)]
-pub struct NftSocket {
-    socket: NetlinkSocket,
-}
 
 /// Changes to be made together. Adding what exists already is no error, except for an element
 /// whose map value differs.
@@ -56,124 +43,6 @@ struct Change<'a> {
 impl std::fmt::Debug for Change<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.operation)
-    }
-}
-
-impl NftSocket {
-    /// Opens a socket in the calling thread's network namespace.
-    ///
-    /// # Errors
-    /// When the kernel has no netfilter netlink.
-    pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self {
-            socket: NetlinkSocket::open(Some(netlink::NETFILTER))?,
-        })
-    }
-
-    /// Reads the elements of a set that have one of `keys`; absent ones are left out.
-    ///
-    /// # Errors
-    /// When the kernel refuses for another reason than that set or element is not there.
-    pub fn elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-        keys: &[Vec<u8>],
-    ) -> Result<Vec<StoredElement>, NetlinkError> {
-        let mut found = Vec::new();
-        for key in keys {
-            found.extend(self.read_set(family, table, set, Some(key))?);
-        }
-        Ok(found)
-    }
-
-    /// Reads all elements of a set; none when there is no such set.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn all_elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-    ) -> Result<Vec<StoredElement>, NetlinkError> {
-        self.read_set(family, table, set, None)
-    }
-
-    /// Names of the sets and maps of a table; none when there is no such table.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn set_names(&mut self, family: Family, table: &str) -> Result<Vec<String>, NetlinkError> {
-        let sequence = self.socket.take_sequence(1);
-        let mut writer = MessageWriter::default();
-        writer.begin_message(message_kind(GET_SET), NLM_F_REQUEST | NLM_F_DUMP, sequence);
-        writer.raw(&[family.number(), 0, 0, 0]);
-        writer.string(1, table);
-        writer.end_message();
-        let operation = format!("list nftables sets of `{table}`");
-        let names = self
-            .socket
-            .query(&operation, sequence, &writer.finish(), |reply| {
-                let payload = reply
-                    .payload
-                    .get(FAMILY_HEADER..)
-                    .ok_or("message too short")?;
-                let name = attribute(payload, 2).ok_or("set without name")?;
-                let name = name.strip_suffix(&[0]).unwrap_or(name);
-                Ok(Some(String::from_utf8_lossy(name).into_owned()))
-            });
-        match names {
-            Err(NetlinkError::Refused {
-                source: Errno::NOENT,
-                ..
-            }) => Ok(Vec::new()),
-            names => names,
-        }
-    }
-
-    fn read_set(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-        key: Option<&[u8]>,
-    ) -> Result<Vec<StoredElement>, NetlinkError> {
-        let sequence = self.socket.take_sequence(1);
-        let mut writer = MessageWriter::default();
-        let flags = if key.is_some() { NLM_F_ACK } else { NLM_F_DUMP };
-        writer.begin_message(message_kind(GET_ELEMENTS), NLM_F_REQUEST | flags, sequence);
-        writer.raw(&[family.number(), 0, 0, 0]);
-        writer.string(1, table);
-        writer.string(2, set);
-        if let Some(key) = key {
-            let element = Element {
-                key: key.to_vec(),
-                data: Vec::new(),
-                comment: String::new(),
-            };
-            writer.nested(super::element::ELEMENTS, |writer| element.write(writer));
-        }
-        writer.end_message();
-        let operation = format!("read nftables set `{table}/{set}`");
-        let read = self
-            .socket
-            .query(&operation, sequence, &writer.finish(), |reply| {
-                let payload = reply
-                    .payload
-                    .get(FAMILY_HEADER..)
-                    .ok_or("message too short")?;
-                Ok(Some(read_elements(payload)))
-            });
-        match read {
-            Ok(lists) => Ok(lists.into_iter().flatten().collect()),
-            Err(NetlinkError::Refused {
-                source: Errno::NOENT,
-                ..
-            }) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
     }
 }
 
