@@ -43,7 +43,7 @@ impl Attachment {
             netns: Some(pod.netns.clone()),
             network: network.to_owned(),
             args: pod.cni_args(inherited),
-            capability_args: pod.capability_args(),
+            capability_args: pod.capability_args(network),
         })
     }
 

@@ -39,6 +39,16 @@ pub struct CachedAttachment {
     pub builtin: Vec<String>,
     /// Host ports were mapped by the built-in plugin on top of the list.
     pub host_ports: bool,
+    /// Device and inode of the network namespace; not known of records of others.
+    pub netns_id: Option<(u64, u64)>,
+}
+
+/// The records of one interface of one container.
+#[derive(Debug, Default)]
+pub(crate) struct OfContainer {
+    pub(crate) entries: Vec<CachedAttachment>,
+    /// Files that should be records, and cannot be read: torn by a power cut, for example.
+    pub(crate) broken: Vec<PathBuf>,
 }
 
 /// A record could not be read, written or removed.
@@ -99,13 +109,15 @@ struct Record {
     crioxide: Option<Origin>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Origin {
     #[serde(default)]
     builtin: Vec<String>,
     #[serde(default)]
     host_ports: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    netns_id: Option<(u64, u64)>,
 }
 
 impl ResultCache {
@@ -140,6 +152,7 @@ impl ResultCache {
             crioxide: Some(Origin {
                 builtin: entry.builtin.clone(),
                 host_ports: entry.host_ports,
+                netns_id: entry.netns_id,
             }),
         };
         let path = self.path_of(attachment);
@@ -168,31 +181,44 @@ impl ResultCache {
     /// # Errors
     /// When the file is there and cannot be removed.
     pub fn remove(&self, attachment: &Attachment) -> Result<(), CacheError> {
-        let path = self.path_of(attachment);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(CacheError::Remove { path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_file(self.path_of(attachment))
+    }
+
+    /// Whether the attachment is on record.
+    pub(crate) fn holds(&self, attachment: &Attachment) -> bool {
+        self.path_of(attachment).exists()
     }
 
     /// The records of one interface of one container, whatever the network.
     ///
     /// # Errors
-    /// When the directory or a record cannot be read.
-    pub fn of_container(
+    /// When the directory cannot be read.
+    pub(crate) fn of_container(
         &self,
         container_id: &str,
         ifname: &str,
-    ) -> Result<Vec<CachedAttachment>, CacheError> {
+    ) -> Result<OfContainer, CacheError> {
         let ending = format!("-{container_id}-{ifname}");
+        let mut found = OfContainer::default();
         let names = self.names()?;
-        names
-            .iter()
-            .filter(|name| name.ends_with(&ending))
-            .map(|name| self.load(name))
-            .collect()
+        for name in names.iter().filter(|name| name.ends_with(&ending)) {
+            match self.load(name) {
+                Ok(entry) => found.entries.push(entry),
+                Err(error) => {
+                    tracing::warn!(%error, "CNI result cannot be used");
+                    found.broken.push(self.directory.join(name));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a file that could not be read as a record.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub(crate) fn remove_broken(&self, path: PathBuf) -> Result<(), CacheError> {
+        remove_file(path)
     }
 
     /// All records. Files that are no records (of other versions or half written) are left out.
@@ -277,10 +303,7 @@ impl ResultCache {
         let config = STANDARD
             .decode(&record.config)
             .map_err(|error| failed(format!("key `config`: {error}")))?;
-        let origin = record.crioxide.unwrap_or(Origin {
-            builtin: Vec::new(),
-            host_ports: false,
-        });
+        let origin = record.crioxide.unwrap_or_default();
         Ok(CachedAttachment {
             attachment: Attachment {
                 container_id: record.container_id,
@@ -295,7 +318,17 @@ impl ResultCache {
             result: record.result.filter(|result| !result.is_null()),
             builtin: origin.builtin,
             host_ports: origin.host_ports,
+            netns_id: origin.netns_id,
         })
+    }
+}
+
+fn remove_file(path: PathBuf) -> Result<(), CacheError> {
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CacheError::Remove { path, source })
+        }
+        _ => Ok(()),
     }
 }
 

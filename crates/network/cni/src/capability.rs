@@ -1,7 +1,9 @@
 //! What the runtime tells plugins that declare a capability for it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Transport protocol of a port mapping.
@@ -61,6 +63,23 @@ pub struct DnsConfig {
     /// Resolver options.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+}
+
+/// Addresses of a subnet that a pod may be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpRange {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// First address; the subnet's first when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_start: Option<IpAddr>,
+    /// Last address; the subnet's last when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range_end: Option<IpAddr>,
+    /// Gateway; the subnet's first address when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
 }
 
 /// A bandwidth annotation that cannot be used.

@@ -17,6 +17,8 @@ pub struct NetworkList {
     pub disable_check: bool,
     /// GC is not to be used.
     pub disable_gc: bool,
+    /// Plugins are also taken from the folder beside the list that has the network's name.
+    pub takes_folder: bool,
     /// Plugins in the order of ADD.
     pub plugins: Vec<PluginConfig>,
     /// The list's text, as it is recorded with each attachment.
@@ -75,18 +77,35 @@ impl NetworkList {
     /// # Errors
     /// When it is not JSON, a key is wrong, or its version is not supported.
     pub fn parse_list(path: &Path, bytes: &[u8]) -> Result<Self, ParseConfigError> {
+        let list = Self::parse_inlined(path, bytes)?;
+        if list.plugins.is_empty() {
+            return Err(ParseConfigError::Invalid {
+                path: path.to_owned(),
+                reason: "`plugins` is empty".to_owned(),
+            });
+        }
+        Ok(list)
+    }
+
+    /// Reads a list, which may hold no plugin of its own when all come from its folder
+    /// ([`Self::takes_folder`], [`Self::append_plugin`]).
+    pub(crate) fn parse_inlined(path: &Path, bytes: &[u8]) -> Result<Self, ParseConfigError> {
         let object = parse_object(path, bytes)?;
         let invalid = |reason: String| ParseConfigError::Invalid {
             path: path.to_owned(),
             reason,
         };
         let name = network_name(path, &object)?;
-        let Some(Value::Array(entries)) = object.get("plugins") else {
-            return Err(invalid("`plugins` must be an array".to_owned()));
+        let flag = |key: &str| read_flag(&object, key).map_err(invalid);
+        // `loadPluginsFromFolder` is the opposite, as a draft of the specification spelled it.
+        let takes_folder = !flag("loadOnlyInlinedPlugins")?.unwrap_or(false)
+            && flag("loadPluginsFromFolder")?.unwrap_or(true);
+        let nothing = Vec::new();
+        let entries = match object.get("plugins") {
+            Some(Value::Array(entries)) => entries,
+            None if takes_folder => &nothing,
+            _ => return Err(invalid("`plugins` must be an array".to_owned())),
         };
-        if entries.is_empty() {
-            return Err(invalid("`plugins` is empty".to_owned()));
-        }
         let mut plugins = Vec::with_capacity(entries.len());
         for (position, entry) in entries.iter().enumerate() {
             let Value::Object(entry) = entry else {
@@ -97,15 +116,41 @@ impl NetworkList {
                     .map_err(|reason| invalid(format!("`plugins[{position}]`: {reason}")))?,
             );
         }
-        let flag = |key: &str| read_flag(&object, key).map_err(invalid);
         Ok(Self {
             name,
             version: list_version(path, &object)?,
-            disable_check: flag("disableCheck")?,
-            disable_gc: flag("disableGC")?,
+            disable_check: flag("disableCheck")?.unwrap_or(false),
+            disable_gc: flag("disableGC")?.unwrap_or(false),
+            takes_folder,
             plugins,
             bytes: bytes.to_vec(),
         })
+    }
+
+    /// Appends the plugin in the text of a file of the list's folder.
+    ///
+    /// The list's own text grows by it and says that it is complete: an attachment must be removed
+    /// with the plugins it was made with, whatever becomes of the folder.
+    pub(crate) fn append_plugin(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<(), ParseConfigError> {
+        let object = parse_object(path, bytes)?;
+        let plugin =
+            PluginConfig::new(object.clone()).map_err(|reason| ParseConfigError::Invalid {
+                path: path.to_owned(),
+                reason,
+            })?;
+        let mut whole = parse_object(path, &self.bytes)?;
+        let plugins = whole.entry("plugins").or_insert_with(|| json!([]));
+        if let Value::Array(plugins) = plugins {
+            plugins.push(Value::Object(object));
+        }
+        whole.insert("loadOnlyInlinedPlugins".to_owned(), json!(true));
+        self.bytes = Value::Object(whole).to_string().into_bytes();
+        self.plugins.push(plugin);
+        Ok(())
     }
 
     /// Reads the text of a `.conf` or `.json` file, which holds one plugin, as a list of one.
@@ -135,6 +180,7 @@ impl NetworkList {
             version,
             disable_check: false,
             disable_gc: false,
+            takes_folder: false,
             plugins: vec![plugin],
             bytes: list.to_string().into_bytes(),
         })
@@ -246,12 +292,12 @@ fn list_version(path: &Path, object: &Map<String, Value>) -> Result<SpecVersion,
 }
 
 /// libcni takes these flags as JSON booleans and as strings.
-fn read_flag(object: &Map<String, Value>, key: &str) -> Result<bool, String> {
+fn read_flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, String> {
     match object.get(key) {
-        None => Ok(false),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(true),
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(false),
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
         Some(value) => Err(format!("`{key}` must be true or false, not {value}")),
     }
 }

@@ -13,6 +13,8 @@ use crate::{NetworkList, NotReady, ParseConfigError};
 
 /// Configurations are a few kilobytes.
 const FILE_LIMIT: u64 = 1024 * 1024;
+/// Endings of plugin files in the folder of a list.
+const FOLDER_ENDINGS: &[&str] = &["conf"];
 
 /// A directory of `.conflist`, `.conf` and `.json` files.
 #[derive(Debug)]
@@ -53,7 +55,10 @@ impl ConfDir {
         if let Some((_, loaded)) = guard.as_ref().filter(|(seen, _)| *seen == stamp) {
             return Ok(Arc::clone(loaded));
         }
-        let loaded = Arc::new(read_all(stamp.iter().map(|(path, ..)| path.as_path())));
+        let loaded = Arc::new(read_all(
+            &self.path,
+            stamp.iter().map(|(path, ..)| path.as_path()),
+        ));
         for failure in &loaded.failures {
             tracing::warn!("{failure}");
         }
@@ -96,44 +101,58 @@ impl ConfDir {
     }
 
     fn stamp(&self) -> io::Result<Stamp> {
-        let entries = match fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
         let mut stamp = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            if !matches!(
-                path.extension().and_then(|ending| ending.to_str()),
-                Some("conflist" | "conf" | "json")
-            ) {
-                continue;
-            }
-            // A file that vanished meanwhile, or a dangling link, counts as not there.
-            let Ok(metadata) = fs::metadata(&path) else {
-                continue;
-            };
-            if metadata.is_file() {
-                stamp.push((
-                    path,
-                    metadata.ino(),
-                    metadata.size(),
-                    metadata.ctime(),
-                    metadata.ctime_nsec(),
-                ));
-            }
+        let folders = stamp_of(&self.path, &["conflist", "conf", "json"], &mut stamp)?;
+        for folder in folders {
+            // Folders hold the plugins of the list that has their name. One that cannot be read
+            // shows as a failure of its list.
+            let _ = stamp_of(&folder, FOLDER_ENDINGS, &mut stamp);
         }
         stamp.sort_unstable();
         Ok(stamp)
     }
 }
 
-fn read_all<'a>(paths: impl Iterator<Item = &'a Path>) -> Loaded {
+/// Adds the files of `directory` that have one of the endings; returns its subdirectories.
+fn stamp_of(directory: &Path, endings: &[&str], stamp: &mut Stamp) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut directories = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        // A file that vanished meanwhile, or a dangling link, counts as not there.
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        if metadata.is_dir() {
+            directories.push(path);
+        } else if metadata.is_file() && has_ending(&path, endings) {
+            stamp.push((
+                path,
+                metadata.ino(),
+                metadata.size(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            ));
+        }
+    }
+    Ok(directories)
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| endings.contains(&ending))
+}
+
+fn read_all<'a>(directory: &Path, paths: impl Iterator<Item = &'a Path>) -> Loaded {
     let mut loaded = Loaded {
         lists: Vec::new(),
         failures: Vec::new(),
     };
-    for path in paths {
+    for path in paths.filter(|path| path.parent() == Some(directory)) {
         match read_file(path) {
             Ok(list) => match loaded.lists.iter().find(|other| other.name == list.name) {
                 Some(_) => loaded.failures.push(format!(
@@ -150,15 +169,41 @@ fn read_all<'a>(paths: impl Iterator<Item = &'a Path>) -> Loaded {
 }
 
 fn read_file(path: &Path) -> Result<NetworkList, ParseConfigError> {
-    let bytes = read_limited(path, FILE_LIMIT).map_err(|error| ParseConfigError::Read {
+    let bytes = read_bytes(path)?;
+    if path.extension().is_none_or(|ending| ending != "conflist") {
+        return NetworkList::parse_single(path, &bytes);
+    }
+    let mut list = NetworkList::parse_inlined(path, &bytes)?;
+    if list.takes_folder {
+        let folder = path.with_file_name(&list.name);
+        let mut files = Vec::new();
+        let failed = |source| ParseConfigError::Read {
+            path: folder.clone(),
+            source,
+        };
+        stamp_of(&folder, FOLDER_ENDINGS, &mut files).map_err(failed)?;
+        files.sort_unstable();
+        for (file, ..) in &files {
+            list.append_plugin(file, &read_bytes(file)?)?;
+        }
+    }
+    if list.plugins.is_empty() {
+        return Err(ParseConfigError::Invalid {
+            path: path.to_owned(),
+            reason: format!(
+                "network `{}` has no plugin, neither in `plugins` nor in its folder",
+                list.name
+            ),
+        });
+    }
+    Ok(list)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ParseConfigError> {
+    read_limited(path, FILE_LIMIT).map_err(|error| ParseConfigError::Read {
         path: path.to_owned(),
         source: io::Error::other(chain(&error)),
-    })?;
-    if path.extension().is_some_and(|ending| ending == "conflist") {
-        NetworkList::parse_list(path, &bytes)
-    } else {
-        NetworkList::parse_single(path, &bytes)
-    }
+    })
 }
 
 #[cfg(test)]

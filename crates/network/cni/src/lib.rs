@@ -15,6 +15,7 @@ mod config;
 mod directory;
 mod error;
 mod fallback;
+mod gate;
 mod network;
 mod plugin;
 mod pod;
@@ -23,7 +24,7 @@ mod version;
 
 pub use attachment::Attachment;
 pub use cache::{CacheError, CachedAttachment, ResultCache};
-pub use capability::{Bandwidth, DnsConfig, ParseBandwidthError, PortMapping, Protocol};
+pub use capability::{Bandwidth, DnsConfig, IpRange, ParseBandwidthError, PortMapping, Protocol};
 pub use config::{NetworkList, ParseConfigError, PluginConfig};
 pub use error::{CniError, NotReady};
 pub use fallback::FallbackBridge;

@@ -1,18 +1,21 @@
 //! Attaching pods to the default network.
 
 mod detach;
+mod namespace;
+mod restore;
+mod verdict;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::attachment::check_names;
 use crate::directory::ConfDir;
 use crate::error::chain as error_chain;
+use crate::gate::Gates;
 use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
 use crate::pod::parse_args;
 use crate::{
@@ -22,9 +25,7 @@ use crate::{
 };
 
 pub use detach::GcReport;
-
-/// Magic number of the kernel's namespace file system.
-const NSFS_MAGIC: u64 = 0x6e73_6673;
+use namespace::namespace_at;
 
 /// How pods are attached.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Timeouts {
     pub del: Duration,
     /// For CHECK, STATUS and GC.
     pub check: Duration,
+    /// How long a STATUS that said ready is believed: pods that start meanwhile do not ask again.
+    pub status_holds: Duration,
 }
 
 impl Default for Timeouts {
@@ -76,6 +79,7 @@ impl Default for Timeouts {
             add: Duration::from_mins(5),
             del: Duration::from_mins(1),
             check: Duration::from_secs(10),
+            status_holds: Duration::from_secs(5),
         }
     }
 }
@@ -103,6 +107,11 @@ pub struct Cni {
     host_ports: HostPorts,
     timeouts: Timeouts,
     inherited_args: Vec<(String, String)>,
+    gates: Gates,
+    /// Attaching reads it, GC writes it: what is being attached is not garbage.
+    attaching: RwLock<()>,
+    /// The list whose plugins last said that they are ready, and when.
+    said_ready: Mutex<Option<(Arc<NetworkList>, Instant)>>,
 }
 
 /// A list, and the plugins it is run with.
@@ -129,6 +138,9 @@ impl Cni {
             inherited_args: std::env::var("CNI_ARGS")
                 .map(|text| parse_args(&text))
                 .unwrap_or_default(),
+            gates: Gates::default(),
+            attaching: RwLock::new(()),
+            said_ready: Mutex::new(None),
         }
     }
 
@@ -158,13 +170,31 @@ impl Cni {
                     .map_err(|error| not_ready(&error))?;
             }
         }
-        if list.version < SpecVersion::V1_1_0 {
+        if list.version < SpecVersion::V1_1_0 || self.said_ready_lately(list) {
             return Ok(());
         }
         let nobody = Attachment::nobody(&list.name);
-        chain
+        let answer = chain
             .status(&self.run(&nobody, None, self.timeouts.check))
-            .map_err(|error| not_ready(&error))
+            .map_err(|error| not_ready(&error));
+        let mut said = self
+            .said_ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *said = answer.is_ok().then(|| (Arc::clone(list), Instant::now()));
+        answer
+    }
+
+    /// Whether this very list was ready a moment ago. Only good news is believed: what is not ready
+    /// is asked again each time, so that pods start as soon as it is.
+    fn said_ready_lately(&self, list: &Arc<NetworkList>) -> bool {
+        let said = self
+            .said_ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        said.as_ref().is_some_and(|(of, at)| {
+            Arc::ptr_eq(of, list) && at.elapsed() < self.timeouts.status_holds
+        })
     }
 
     /// Attaches a pod to the default network and brings up its loopback interface.
@@ -176,15 +206,22 @@ impl Cni {
     /// When there is no usable network or a plugin fails.
     pub fn add(&self, pod: &PodNetwork) -> Result<AddResult, CniError> {
         check_names(pod)?;
-        namespace_at(&pod.netns).map_err(|source| CniError::Netns {
+        let _gate = self.gates.enter(&pod.id);
+        let _attaching = self
+            .attaching
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let netns_id = namespace_at(&pod.netns).map_err(|source| CniError::Netns {
             id: pod.id.clone(),
             path: pod.netns.clone(),
             source,
         })?;
-        for earlier in self.cache.of_container(&pod.id, &pod.ifname)? {
+        let earlier = self.cache.of_container(&pod.id, &pod.ifname)?;
+        for earlier in &earlier.entries {
             tracing::warn!(pod = %pod.id, network = %earlier.attachment.network, "removing an earlier attachment");
-            self.remove(&earlier, Fate::Kept)?;
+            self.remove(earlier, Fate::Kept)?;
         }
+        self.remove_broken(pod, earlier.broken)?;
         let network = self.network()?;
         let list = &network.list;
         let attachment = Attachment::of_pod(pod, &list.name, &self.inherited_args)?;
@@ -202,10 +239,13 @@ impl Cni {
             result: None,
             builtin: chain.builtin_types(),
             host_ports: own_portmap == OwnPortmap::Append,
+            netns_id: Some(netns_id),
         };
         self.cache.store(&entry)?;
         let run = self.run(&entry.attachment, Some(&pod.netns), self.timeouts.add);
-        let added = chain.add(&run);
+        let added = chain
+            .add(&run)
+            .and_then(|result| verdict::believable(&list.name, result));
         let result = match added {
             Ok(result) => result,
             Err(source) => return Err(self.undo(&entry, source)),
@@ -229,7 +269,7 @@ impl Cni {
     /// What differs; or that there is no record of the pod, or no CHECK in the network's version.
     pub fn check(&self, pod: &PodNetwork) -> Result<(), CniError> {
         check_names(pod)?;
-        let entries = self.cache.of_container(&pod.id, &pod.ifname)?;
+        let entries = self.cache.of_container(&pod.id, &pod.ifname)?.entries;
         if entries.is_empty() {
             return Err(CniError::Unknown {
                 id: pod.id.clone(),
@@ -344,16 +384,5 @@ impl Cni {
             history: History::None,
             fate: Fate::Kept,
         }
-    }
-}
-
-/// Whether a namespace is there: after a reboot the path may lead to the empty file that its pin
-/// was mounted on.
-fn namespace_at(path: &Path) -> Result<(), Errno> {
-    let status = rustix::fs::statfs(path)?;
-    if u64::try_from(status.f_type).ok() == Some(NSFS_MAGIC) {
-        Ok(())
-    } else {
-        Err(Errno::NOENT)
     }
 }

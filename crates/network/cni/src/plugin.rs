@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod exec;
+pub(crate) mod orphans;
 pub(crate) mod search;
 
 use std::path::Path;
@@ -103,6 +104,16 @@ pub trait Plugin: Send + Sync {
     /// # Errors
     /// The plugin's own.
     fn gc(&self, call: &Call<'_>) -> Result<(), PluginError>;
+
+    /// Makes again what the host has lost of an attachment: packet rules go when somebody reloads
+    /// the firewall. Not a verb of the specification; plugins that keep nothing on the host, and
+    /// programs, do nothing.
+    ///
+    /// # Errors
+    /// The plugin's own.
+    fn restore(&self, _call: &Call<'_>) -> Result<(), PluginError> {
+        Ok(())
+    }
 
     /// Supported versions of the specification, as text.
     ///

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use crate::{Bandwidth, DnsConfig, PortMapping};
+use crate::{Bandwidth, DnsConfig, IpRange, PortMapping};
 
 /// A pod and its network namespace.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,14 @@ pub struct PodNetwork {
     pub dns: Option<DnsConfig>,
     /// Traffic limits.
     pub bandwidth: Option<Bandwidth>,
+    /// Addresses it asks for, with their prefix lengths.
+    pub ips: Vec<IpNet>,
+    /// Hardware address it asks for; none when empty.
+    pub mac: String,
+    /// Ranges its addresses come from: one address of each inner list.
+    pub ip_ranges: Vec<Vec<IpRange>>,
+    /// Further names it is known by on the network.
+    pub aliases: Vec<String>,
 }
 
 impl PodNetwork {
@@ -44,14 +53,22 @@ impl PodNetwork {
             ("K8S_POD_INFRA_CONTAINER_ID", self.id.as_str()),
             ("K8S_POD_UID", self.uid.as_str()),
         ];
+        let asked = [
+            ("IP", self.ips.first().map(|ip| ip.addr().to_string())),
+            ("MAC", Some(self.mac.clone()).filter(|mac| !mac.is_empty())),
+        ];
+        let asked = asked
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
         own.iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .chain(asked)
             .chain(inherited.iter().cloned())
             .collect()
     }
 
     /// Everything that could go into `runtimeConfig`; each plugin is given what it declares.
-    pub(crate) fn capability_args(&self) -> Map<String, Value> {
+    pub(crate) fn capability_args(&self, network: &str) -> Map<String, Value> {
         let mut args = Map::new();
         if !self.port_mappings.is_empty() {
             args.insert("portMappings".to_owned(), json!(self.port_mappings));
@@ -70,6 +87,19 @@ impl PodNetwork {
                 "io.kubernetes.cri.pod-annotations".to_owned(),
                 json!(self.annotations),
             );
+        }
+        if !self.ips.is_empty() {
+            args.insert("ips".to_owned(), json!(self.ips));
+        }
+        if !self.mac.is_empty() {
+            args.insert("mac".to_owned(), json!(self.mac));
+        }
+        if !self.ip_ranges.is_empty() {
+            args.insert("ipRanges".to_owned(), json!(self.ip_ranges));
+        }
+        if !self.aliases.is_empty() {
+            // By network name, as plugins that serve several networks want it.
+            args.insert("aliases".to_owned(), json!({network: self.aliases}));
         }
         args
     }

@@ -54,3 +54,52 @@ fn a_malformed_file_is_named_and_others_are_used() {
         "{failures:?}"
     );
 }
+
+/// Plugins may be dropped into the folder of a list without touching the list itself.
+#[test]
+fn plugins_from_the_lists_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let networks = ConfDir::new(dir.path().to_owned());
+    let list = dir.path().join("10-net.conflist");
+    let types = |networks: &ConfDir| -> Vec<String> {
+        let list = networks.default_network(None).unwrap();
+        let recorded = NetworkList::parse_list(Path::new("record"), &list.bytes).unwrap();
+        let of = |list: &NetworkList| -> Vec<_> {
+            list.plugins
+                .iter()
+                .map(|plugin| plugin.plugin_type.clone())
+                .collect()
+        };
+        assert_eq!(of(&recorded), of(&list), "the record is complete");
+        of(&list)
+    };
+    fs::write(
+        &list,
+        r#"{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"a"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(types(&networks), ["a"]);
+    let folder = dir.path().join("net");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("20.conf"), r#"{"type":"c"}"#).unwrap();
+    fs::write(folder.join("10.conf"), r#"{"type":"b"}"#).unwrap();
+    fs::write(folder.join("05.conflist"), r#"{"type":"ignored"}"#).unwrap();
+    assert_eq!(types(&networks), ["a", "b", "c"]);
+    fs::write(
+        &list,
+        r#"{"cniVersion":"1.1.0","name":"net","loadOnlyInlinedPlugins":true,"plugins":[{"type":"a"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(types(&networks), ["a"]);
+    fs::write(&list, r#"{"cniVersion":"1.1.0","name":"net"}"#).unwrap();
+    assert_eq!(types(&networks), ["b", "c"]);
+
+    for bad in [r#"{"type":"../evil"}"#, "{", r#"{"no":"type"}"#] {
+        fs::write(folder.join("20.conf"), bad).unwrap();
+        let reason = networks.default_network(None).unwrap_err().reason;
+        assert!(reason.contains("20.conf"), "{reason}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    let reason = networks.default_network(None).unwrap_err().reason;
+    assert!(reason.contains("has no plugin"), "{reason}");
+}

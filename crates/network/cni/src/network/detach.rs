@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Cni, namespace_at};
+use super::Cni;
+use super::namespace::{namespace_at, still_there};
 use crate::attachment::check_names;
 use crate::error::chain as error_chain;
 use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
+use crate::plugin::orphans;
 use crate::{
     Attachment, CacheError, CachedAttachment, CniError, Fate, History, NetworkList, PluginError,
     PodNetwork,
@@ -22,6 +24,15 @@ pub struct GcReport {
     pub kept: Vec<(Attachment, CniError)>,
     /// Failures of the plugins' own GC, by network.
     pub failures: Vec<(String, PluginError)>,
+    /// There was no usable network, or pods were being attached: no plugin's own GC has run.
+    pub not_ready: bool,
+    /// Plugins of an earlier daemon that were still at work, and were ended.
+    pub killed: usize,
+}
+
+enum Collected {
+    Done(Vec<(String, PluginError)>),
+    NotReady,
 }
 
 impl Cni {
@@ -35,17 +46,56 @@ impl Cni {
     /// What each failing plugin said. The attachment stays on record.
     pub fn del(&self, pod: &PodNetwork) -> Result<(), CniError> {
         check_names(pod)?;
-        let entries = self.cache.of_container(&pod.id, &pod.ifname)?;
-        if entries.is_empty() {
+        let _gate = self.gates.enter(&pod.id);
+        let found = self.cache.of_container(&pod.id, &pod.ifname)?;
+        if found.entries.is_empty() && found.broken.is_empty() {
             return self.del_unrecorded(pod);
         }
+        end_orphans(&found.entries);
         let mut failure = None;
-        for entry in &entries {
+        for entry in &found.entries {
             if let Err(error) = self.remove(entry, Fate::Discarded) {
                 failure.get_or_insert(error);
             }
         }
+        if let Err(error) = self.remove_broken(pod, found.broken) {
+            failure.get_or_insert(error);
+        }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Removes what is on record of a container's interface, for a removal that failed before.
+    /// Whether the namespace still lives is not known. Nothing on record is success.
+    ///
+    /// # Errors
+    /// What each failing plugin said. The attachment stays on record.
+    pub fn del_again(&self, container_id: &str, ifname: &str) -> Result<(), CniError> {
+        let _gate = self.gates.enter(container_id);
+        let found = self.cache.of_container(container_id, ifname)?;
+        end_orphans(&found.entries);
+        let mut failure = None;
+        for entry in &found.entries {
+            if let Err(error) = self.remove(entry, Fate::Kept) {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Removes an attachment whose record says nothing any more: by the default network.
+    pub(super) fn remove_broken(
+        &self,
+        pod: &PodNetwork,
+        broken: Vec<std::path::PathBuf>,
+    ) -> Result<(), CniError> {
+        if broken.is_empty() {
+            return Ok(());
+        }
+        self.del_unrecorded(pod)?;
+        for path in broken {
+            self.cache.remove_broken(path)?;
+        }
+        Ok(())
     }
 
     /// Everything on record, complete or only intended.
@@ -65,34 +115,57 @@ impl Cni {
     pub fn gc(&self, keep: &dyn Fn(&CachedAttachment) -> bool) -> Result<GcReport, CacheError> {
         let mut report = GcReport::default();
         self.cache.remove_temporaries()?;
-        for entry in self.cache.list()? {
-            if !entry.attachment.is_pod() || keep(&entry) {
-                continue;
-            }
+        let left: Vec<_> = self
+            .cache
+            .list()?
+            .into_iter()
+            .filter(|entry| entry.attachment.is_pod() && !keep(entry))
+            .collect();
+        report.killed = end_orphans(&left);
+        for entry in left {
+            let _gate = self.gates.enter(&entry.attachment.container_id);
             match self.remove(&entry, Fate::Kept) {
                 Ok(()) => report.removed.push(entry.attachment),
                 Err(error) => report.kept.push((entry.attachment, error)),
             }
         }
-        if let Ok(network) = self.network() {
-            let list = &network.list;
-            if !list.disable_gc {
-                let valid = self.valid_attachments(&list.name)?;
-                if let Ok(chain) = Chain::new(
-                    list,
-                    &network.plugins,
-                    &Choice::Preferred,
-                    self.portmap_behind(list),
-                ) {
-                    let nobody = Attachment::nobody(&list.name);
-                    let failures = chain.gc(&self.run(&nobody, None, self.timeouts.check), &valid);
-                    report
-                        .failures
-                        .extend(failures.into_iter().map(|error| (list.name.clone(), error)));
-                }
-            }
+        match self.collect()? {
+            Collected::Done(failures) => report.failures = failures,
+            Collected::NotReady => report.not_ready = true,
         }
         Ok(report)
+    }
+
+    /// Runs the GC verb of the default network, and of no other: whose attachments are not on record
+    /// here is not known of others.
+    fn collect(&self) -> Result<Collected, CacheError> {
+        let Ok(_nobody_attaches) = self.attaching.try_write() else {
+            return Ok(Collected::NotReady);
+        };
+        let Ok(network) = self.network() else {
+            return Ok(Collected::NotReady);
+        };
+        let list = &network.list;
+        if list.disable_gc {
+            return Ok(Collected::Done(Vec::new()));
+        }
+        let valid = self.valid_attachments(&list.name)?;
+        let Ok(chain) = Chain::new(
+            list,
+            &network.plugins,
+            &Choice::Preferred,
+            self.portmap_behind(list),
+        ) else {
+            return Ok(Collected::NotReady);
+        };
+        let nobody = Attachment::nobody(&list.name);
+        let failures = chain.gc(&self.run(&nobody, None, self.timeouts.check), &valid);
+        Ok(Collected::Done(
+            failures
+                .into_iter()
+                .map(|error| (list.name.clone(), error))
+                .collect(),
+        ))
     }
 
     /// Runs the DEL that belongs to a record, and removes the record when all plugins succeeded.
@@ -100,10 +173,7 @@ impl Cni {
         let list = self.recorded_list(entry)?;
         let chain = self.recorded_chain(entry, &list)?;
         let attachment = &entry.attachment;
-        let netns = attachment
-            .netns
-            .as_deref()
-            .filter(|path| namespace_at(path).is_ok());
+        let netns = still_there(attachment.netns.as_deref(), entry.netns_id);
         let run = Run {
             fate,
             ..self.run(attachment, netns, self.timeouts.del)
@@ -219,4 +289,19 @@ impl Cni {
             .map(|attachment| json!({"containerID": attachment.container_id, "ifname": attachment.ifname}))
             .collect())
     }
+}
+
+/// Ends plugins of an earlier daemon that still work on attachments whose ADD never finished: they
+/// must not go on making what is about to be removed. Returns how many there were.
+fn end_orphans(entries: &[CachedAttachment]) -> usize {
+    let unfinished: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.result.is_none())
+        .map(|entry| &entry.attachment)
+        .collect();
+    let killed = orphans::kill(&unfinished);
+    if killed > 0 {
+        tracing::warn!("Ended {killed} CNI plugins that an earlier daemon had left running");
+    }
+    killed
 }

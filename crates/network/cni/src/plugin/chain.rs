@@ -136,6 +136,17 @@ impl<'a> Chain<'a> {
             .try_for_each(|link| link.found.plugin.check(&self.call(run, link, result)))
     }
 
+    /// Lets every built-in plugin make again what the host has lost; goes on past failures.
+    pub(crate) fn restore(&self, run: &Run<'_>, result: &Value) -> Vec<PluginError> {
+        let links = self.links.iter();
+        links
+            .filter_map(|link| {
+                let call = self.call(run, link, Some(result));
+                link.found.plugin.restore(&call).err()
+            })
+            .collect()
+    }
+
     pub(crate) fn status(&self, run: &Run<'_>) -> Result<(), PluginError> {
         self.links
             .iter()
