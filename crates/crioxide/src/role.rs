@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crioxide_cni_plugins::PLUGIN_TYPES;
 use crioxide_demo_image::Part;
 
 /// A part with a `main` of its own.
@@ -23,9 +24,6 @@ pub(crate) enum Role {
     CniPlugin { plugin: String },
 }
 
-/// The plugins that the program stands in for when it is called by their names.
-const CNI_PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "static"];
-
 impl Role {
     /// The part that the arguments, program name first, ask for.
     pub(crate) fn of(arguments: &[OsString]) -> Self {
@@ -34,7 +32,8 @@ impl Role {
             .map(Path::new)
             .and_then(Path::file_name)
             .and_then(|name| name.to_str());
-        if let Some(plugin) = name.filter(|name| CNI_PLUGINS.contains(name)) {
+        // Called by a plugin's name, the program is that plugin.
+        if let Some(plugin) = name.filter(|name| PLUGIN_TYPES.contains(name)) {
             return Role::CniPlugin {
                 plugin: plugin.to_owned(),
             };

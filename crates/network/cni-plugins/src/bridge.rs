@@ -4,18 +4,16 @@ mod attach;
 mod check;
 mod configuration;
 mod device;
-mod pod_side;
 
 use std::sync::Arc;
 
 use crioxide_cni::{Call, Fate, NetworkResult, Plugin, PluginError, error_code};
-use crioxide_netlink::{LinkRequests, NetlinkError, Netns, RouteSocket};
-use rustix::io::Errno;
+use crioxide_netlink::{LinkRequests, RouteSocket};
 use serde_json::Value;
 
 use crate::configuration::{network_name, previous_result, versions};
 use crate::sockets::NftSockets;
-use crate::{ipam, masquerade};
+use crate::{ipam, links, masquerade};
 use configuration::Settings;
 
 const NAME: &str = "bridge";
@@ -76,6 +74,21 @@ impl Plugin for Bridge {
         unmasked.and(released)
     }
 
+    fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let settings = Settings::read(call)?;
+        let previous = previous_result(NAME, call)?.unwrap_or_default();
+        if !settings.ip_masq {
+            return Ok(());
+        }
+        masquerade::restore(
+            &self.sockets,
+            network_name(NAME, call)?,
+            call,
+            &previous.ips,
+        )
+        .map_err(|error| failed(&error))
+    }
+
     fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {
         Ok(versions())
     }
@@ -99,19 +112,11 @@ fn detach(
             let mut requests = LinkRequests::default();
             requests.detach(port);
             RouteSocket::open()
-                .and_then(|mut socket| ignore_missing(requests.send(&mut socket)))
+                .and_then(|mut socket| links::ignore_missing(requests.send(&mut socket)))
                 .map_err(|error| failed(&error))
         }
         (Fate::Kept, Some(path)) => {
-            // Gone already: its links went with it.
-            let Ok(netns) = Netns::open(path) else {
-                return Ok(());
-            };
-            let mut requests = LinkRequests::default();
-            requests.delete_link(call.ifname);
-            RouteSocket::open_in(&netns)
-                .and_then(|mut socket| ignore_missing(requests.send(&mut socket)))
-                .map_err(|error| failed(&error))
+            links::delete_in(path, call.ifname).map_err(|error| failed(&error))
         }
     }
 }
@@ -133,13 +138,6 @@ fn unmask(
 ) -> Result<(), PluginError> {
     masquerade::remove(sockets, network_name(NAME, call)?, call, previous)
         .map_err(|error| failed(&error))
-}
-
-fn ignore_missing(done: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
-    match done {
-        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(()),
-        done => done,
-    }
 }
 
 fn failed(error: &dyn std::error::Error) -> PluginError {

@@ -31,6 +31,57 @@ pub(crate) fn add(plugin: &str, ipam: &str, call: &Call<'_>) -> Result<NetworkRe
     Ok(result)
 }
 
+/// Addresses that are given back on drop, unless [`Self::keep`] is called.
+pub(crate) struct Reserved<'a, 'b> {
+    call: &'a Call<'b>,
+    ipam: Option<String>,
+}
+
+/// Asks for addresses, if there is an `ipam` section.
+pub(crate) fn reserve<'a, 'b>(
+    plugin: &str,
+    call: &'a Call<'b>,
+) -> Result<(NetworkResult, Reserved<'a, 'b>), PluginError> {
+    let ipam = plugin_type(call).map(str::to_owned);
+    let result = match &ipam {
+        Some(ipam) => add(plugin, ipam, call)?,
+        None => NetworkResult::default(),
+    };
+    Ok((result, Reserved { call, ipam }))
+}
+
+impl Reserved<'_, '_> {
+    pub(crate) fn keep(mut self) {
+        self.ipam = None;
+    }
+}
+
+impl Drop for Reserved<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(ipam) = self.ipam.take()
+            && let Err(error) = del(Some(&ipam), self.call)
+        {
+            tracing::warn!(%error, "addresses not given back");
+        }
+    }
+}
+
+/// Asks whether addresses could be given.
+pub(crate) fn status(call: &Call<'_>) -> Result<(), PluginError> {
+    match plugin_type(call) {
+        Some(ipam) => call.plugins.find(ipam)?.plugin.status(call),
+        None => Ok(()),
+    }
+}
+
+/// Frees addresses of nobody.
+pub(crate) fn gc(call: &Call<'_>) -> Result<(), PluginError> {
+    match plugin_type(call) {
+        Some(ipam) => call.plugins.find(ipam)?.plugin.gc(call),
+        None => Ok(()),
+    }
+}
+
 /// Gives addresses back.
 pub(crate) fn del(ipam: Option<&str>, call: &Call<'_>) -> Result<(), PluginError> {
     match ipam {

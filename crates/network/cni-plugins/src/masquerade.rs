@@ -36,15 +36,39 @@ pub(crate) fn add(
     push_elements(&mut elements_only, ips, &names, &comment);
     match elements_only.commit(&mut socket) {
         Err(error) if error.errno() == Some(Errno::NOENT) => {
-            let mut everything = Transaction::new();
-            for (ip, name) in ips.iter().zip(&names) {
-                push_rules(&mut everything, ip.address, name);
-            }
-            push_elements(&mut everything, ips, &names, &comment);
-            everything.commit(&mut socket)
+            add_with_rules(&mut socket, ips, &names, &comment)
         }
         done => done,
     }
+}
+
+fn add_with_rules(
+    socket: &mut NftSocket,
+    ips: &[IpConfig],
+    names: &[String],
+    comment: &str,
+) -> Result<(), NetlinkError> {
+    let mut everything = Transaction::new();
+    for (ip, name) in ips.iter().zip(names) {
+        push_rules(&mut everything, ip.address, name);
+    }
+    push_elements(&mut everything, ips, names, comment);
+    everything.commit(socket)
+}
+
+/// Makes what is missing again, rules and elements.
+pub(crate) fn restore(
+    sockets: &NftSockets,
+    network: &str,
+    call: &Call<'_>,
+    ips: &[IpConfig],
+) -> Result<(), NetlinkError> {
+    if ips.is_empty() || is_in_place(sockets, network, ips)? {
+        return Ok(());
+    }
+    let names: Vec<_> = ips.iter().map(|ip| set_name(network, ip.address)).collect();
+    let mut socket = sockets.get()?;
+    add_with_rules(&mut socket, ips, &names, &owner::comment(network, call))
 }
 
 /// Ends it. The result names the addresses; without one the network's sets are searched.
@@ -91,7 +115,7 @@ pub(crate) fn collect(
     })
 }
 
-/// Whether all the addresses are masqueraded.
+/// Whether all the addresses are masqueraded: their elements and the rules that look for them.
 pub(crate) fn is_in_place(
     sockets: &NftSockets,
     network: &str,
@@ -101,9 +125,11 @@ pub(crate) fn is_in_place(
     for ip in ips {
         let address = ip.address.addr();
         let name = set_name(network, ip.address);
-        if socket
-            .elements(family(address), TABLE, &name, &[address_key(address)])?
-            .is_empty()
+        let family = family(address);
+        if socket.rule_count(family, TABLE, &name)? == 0
+            || socket
+                .elements(family, TABLE, &name, &[address_key(address)])?
+                .is_empty()
         {
             return Ok(false);
         }

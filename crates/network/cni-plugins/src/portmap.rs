@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::configuration::{invalid, network_name, previous_result, versions};
 use crate::sockets::NftSockets;
 use crate::{owner, sysctl};
+use apply::Claim;
 use mapping::{Configuration, Entry, Plan};
 
 const NAME: &str = "portmap";
@@ -42,7 +43,7 @@ impl Plugin for Portmap {
         if !plan.entries.is_empty() {
             let comment = owner::comment(network_name(NAME, call)?, call);
             let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
-            apply::claim(&mut socket, &plan, &comment)?;
+            apply::claim(&mut socket, &plan, &comment, Claim::New)?;
             let ready = open_localhost(&plan).and_then(|()| flows::forget(&plan.entries));
             if let Err(error) = ready {
                 undo(&mut socket, &comment, &plan.entries);
@@ -108,6 +109,25 @@ impl Plugin for Portmap {
             owner::is_of_network(comment, network) && !valid.contains(comment)
         })
         .map_err(|error| failed(&error))
+    }
+
+    fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let configuration = Configuration::read(call)?;
+        let Some(previous) = previous_result(NAME, call)? else {
+            return Ok(());
+        };
+        let plan = Plan::new(&configuration, &previous)?;
+        if plan.entries.is_empty() {
+            return Ok(());
+        }
+        let comment = owner::comment(network_name(NAME, call)?, call);
+        let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
+        if apply::is_complete(&mut socket, &plan, &comment).map_err(|error| failed(&error))? {
+            return Ok(());
+        }
+        apply::claim(&mut socket, &plan, &comment, Claim::Again)?;
+        open_localhost(&plan)?;
+        flows::forget(&plan.entries)
     }
 
     fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {

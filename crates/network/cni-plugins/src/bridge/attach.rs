@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
-use super::{NAME, failed, pod_side};
+use super::{NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
 use crate::sockets::NftSockets;
-use crate::{ipam, masquerade};
+use crate::{ipam, links, masquerade, pod_side};
 
 /// Names are random; a taken one is simply replaced.
 const NAME_TRIES: u32 = 4;
@@ -69,7 +69,7 @@ pub(super) fn attach(
 
     let pair = create_pair(&mut socket, call, settings, &netns, bridge.index)?;
     undo.veth = Some(pair.host.clone());
-    let mtu = pod_side::configure(&netns, call.ifname, &result)?;
+    let mtu = pod_side::configure(NAME, &netns, call.ifname, &result)?.mtu;
     // Without this the first packets of a few pods in a hundred are lost for a second.
     socket
         .settle_link(&pair.host)
@@ -197,7 +197,7 @@ fn create_pair(
             }
             Err(error) => {
                 // The pair may be there without its hairpin mode.
-                remove_veth(&host);
+                links::delete_or_warn(&host);
                 return Err(failed(&error));
             }
         }
@@ -215,7 +215,7 @@ impl Undo<'_, '_> {
 impl Drop for Undo<'_, '_> {
     fn drop(&mut self) {
         if let Some(host) = &self.veth {
-            remove_veth(host);
+            links::delete_or_warn(host);
         }
         if self.masquerade {
             let network = network_name(NAME, self.call).unwrap_or_default();
@@ -228,15 +228,5 @@ impl Drop for Undo<'_, '_> {
         {
             tracing::warn!(%error, "addresses not given back");
         }
-    }
-}
-
-fn remove_veth(host: &str) {
-    let mut requests = LinkRequests::default();
-    requests.delete_link(host);
-    let removed = RouteSocket::open()
-        .and_then(|mut socket| super::ignore_missing(requests.send(&mut socket)));
-    if let Err(error) = removed {
-        tracing::warn!(%error, link = host, "veth pair not removed");
     }
 }

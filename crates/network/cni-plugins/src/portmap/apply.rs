@@ -7,45 +7,99 @@ use rustix::io::Errno;
 
 use super::mapping::{Entry, Plan};
 use super::rules::{
-    ADDRESS_PORTS, PORTS, TABLE, hairpin_set, is_hairpin_set, push_base, push_hairpin,
+    ADDRESS_PORTS, PORTS, TABLE, base_chains, hairpin_set, is_hairpin_set, push_base, push_hairpin,
 };
 use super::{NAME, failed};
 
+/// Whether a pod's ports are new, or had been its own before the rules were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    New,
+    Again,
+}
+
 /// Adds a pod's elements; all or none. A port that another pod has is an error.
-pub(super) fn claim(socket: &mut NftSocket, plan: &Plan, comment: &str) -> Result<(), PluginError> {
-    let mut elements_only = Transaction::new();
-    push_elements(&mut elements_only, &plan.entries, comment);
-    let claimed = match elements_only.commit(socket) {
-        // Some table, map or set is not there (any more): make them all, then try again.
-        Err(error) if error.errno() == Some(Errno::NOENT) => {
-            let sets: Vec<_> = plan
-                .subnets
-                .iter()
-                .map(|subnet| hairpin_set(subnet.prefix_len()))
-                .collect();
-            let mut everything = Transaction::new();
-            for family in [Family::Ip, Family::Ip6] {
-                if plan.entries.iter().any(|entry| entry.family == family) {
-                    push_base(&mut everything, family);
+pub(super) fn claim(
+    socket: &mut NftSocket,
+    plan: &Plan,
+    comment: &str,
+    claim: Claim,
+) -> Result<(), PluginError> {
+    let claimed = match claim {
+        Claim::New => {
+            let mut elements_only = Transaction::new();
+            push_elements(&mut elements_only, &plan.entries, comment, claim);
+            match elements_only.commit(socket) {
+                // Some table, map or set is not there (any more): make them all, then try again.
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
+                    claim_with_rules(socket, plan, comment, claim)
                 }
+                claimed => claimed,
             }
-            for (subnet, set) in plan.subnets.iter().zip(&sets) {
-                push_hairpin(
-                    &mut everything,
-                    crate::masquerade::family(subnet.addr()),
-                    *subnet,
-                    set,
-                );
-            }
-            push_elements(&mut everything, &plan.entries, comment);
-            everything.commit(socket)
         }
-        claimed => claimed,
+        Claim::Again => claim_with_rules(socket, plan, comment, claim),
     };
     match claimed {
         Err(error) if error.errno() == Some(Errno::EXIST) => Err(conflict(socket, plan, &error)),
         claimed => claimed.map_err(|error| failed(&error)),
     }
+}
+
+fn claim_with_rules(
+    socket: &mut NftSocket,
+    plan: &Plan,
+    comment: &str,
+    claim: Claim,
+) -> Result<(), NetlinkError> {
+    let sets = hairpin_sets(plan);
+    let mut everything = Transaction::new();
+    for family in families(plan) {
+        push_base(&mut everything, family);
+    }
+    for (subnet, set) in plan.subnets.iter().zip(&sets) {
+        push_hairpin(
+            &mut everything,
+            crate::masquerade::family(subnet.addr()),
+            *subnet,
+            set,
+        );
+    }
+    push_elements(&mut everything, &plan.entries, comment, claim);
+    everything.commit(socket)
+}
+
+/// Whether rules and elements are all there.
+pub(super) fn is_complete(
+    socket: &mut NftSocket,
+    plan: &Plan,
+    comment: &str,
+) -> Result<bool, NetlinkError> {
+    for family in families(plan) {
+        for (chain, rules) in base_chains(family) {
+            if socket.rule_count(family, TABLE, chain)? < rules {
+                return Ok(false);
+            }
+        }
+    }
+    for (subnet, set) in plan.subnets.iter().zip(hairpin_sets(plan)) {
+        let family = crate::masquerade::family(subnet.addr());
+        if socket.rule_count(family, TABLE, &set)? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(first_missing(socket, &plan.entries, comment)?.is_none())
+}
+
+fn families(plan: &Plan) -> impl Iterator<Item = Family> {
+    let used = |family: &Family| plan.entries.iter().any(|entry| entry.family == *family);
+    [Family::Ip, Family::Ip6].into_iter().filter(used)
+}
+
+fn hairpin_sets(plan: &Plan) -> Vec<String> {
+    plan.subnets
+        .iter()
+        .map(|subnet| hairpin_set(subnet.prefix_len()))
+        .collect()
 }
 
 /// Removes those of the elements that belong to `comment`: a port may have a new owner by now.
@@ -122,10 +176,16 @@ pub(super) fn is_empty(socket: &mut NftSocket) -> Result<bool, NetlinkError> {
     Ok(true)
 }
 
-fn push_elements<'a>(transaction: &mut Transaction<'a>, entries: &'a [Entry], comment: &str) {
+fn push_elements<'a>(
+    transaction: &mut Transaction<'a>,
+    entries: &'a [Entry],
+    comment: &str,
+    claim: Claim,
+) {
     for entry in entries {
         let element = vec![entry.element(comment)];
-        if is_hairpin_set(&entry.set) {
+        // A value of another pod is refused either way.
+        if claim == Claim::Again || is_hairpin_set(&entry.set) {
             transaction.add_elements(entry.family, TABLE, &entry.set, element);
         } else {
             transaction.claim_elements(entry.family, TABLE, &entry.set, element);

@@ -14,6 +14,7 @@ pub(super) const PORTS: &str = "ports";
 /// Map of mappings on one address: protocol, address, port.
 pub(super) const ADDRESS_PORTS: &str = "address-ports";
 const TRANSLATE: &str = "translate";
+const GUARD: &str = "guard-localhost";
 const DESTINATION_NAT_PRIORITY: i32 = -100;
 const RAW_PRIORITY: i32 = -300;
 /// Type of the host's own addresses in the routing table.
@@ -92,7 +93,7 @@ pub(super) fn push_base<'a>(transaction: &mut Transaction<'a>, family: Family) {
             .add_rule(family, TABLE, name, only_local_then_translate());
     }
     if family == Family::Ip {
-        let name = "guard-localhost";
+        let name = GUARD;
         let chain = BaseChain {
             name,
             kind: ChainKind::Filter,
@@ -104,6 +105,15 @@ pub(super) fn push_base<'a>(transaction: &mut Transaction<'a>, family: Family) {
             .flush_chain(family, TABLE, name)
             .add_rule(family, TABLE, name, drop_foreign_localhost());
     }
+}
+
+/// The chains that [`push_base`] makes, and how many rules each has.
+pub(super) fn base_chains(family: Family) -> Vec<(&'static str, usize)> {
+    let mut chains = vec![(TRANSLATE, 2), ("prerouting", 1), ("output", 1)];
+    if family == Family::Ip {
+        chains.push((GUARD, 1));
+    }
+    chains
 }
 
 /// Set and chain for hairpin packets of subnets with the prefix length of `subnet`. Both have the

@@ -1,7 +1,7 @@
 //! What every implementation of the bridge and host-local plugins must do: the built-in ones and,
 //! where they are installed, the reference plugins as programs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crioxide_cni::{Cni, CniError, Preference};
 
@@ -10,22 +10,99 @@ use crate::fixture::{Host, Pod, eventually, is_root, talk};
 const REFERENCE_PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
 fn implementations(host: &Host) -> Vec<(&'static str, Cni)> {
-    let mut all = vec![("built-in", host.cni())];
-    let installed = REFERENCE_PLUGINS
-        .iter()
-        .find(|dir| Path::new(dir).join("bridge").exists());
-    match installed {
-        Some(dir) => {
-            let settings = host.settings();
-            let settings = crioxide_cni::CniSettings {
-                plugin_dirs: vec![PathBuf::from(dir)],
-                ..settings
-            };
-            all.push(("reference", Cni::new(settings)));
-        }
+    all_of(host)
+        .into_iter()
+        .map(|implementation| (implementation.name, implementation.cni))
+        .collect()
+}
+
+/// Somebody's plugins, on a host.
+pub(crate) struct Implementation {
+    pub(crate) name: &'static str,
+    pub(crate) cni: Cni,
+}
+
+/// The built-in plugins; the reference plugins, where they are installed; and this project's program
+/// in their place, where `CRIOXIDE_TEST_BINARY` names it.
+pub(crate) fn all_of(host: &Host) -> Vec<Implementation> {
+    let mut all = vec![Implementation {
+        name: "built-in",
+        cni: host.cni(),
+    }];
+    let mut add = |name, dir: PathBuf| {
+        let settings = crioxide_cni::CniSettings {
+            plugin_dirs: vec![dir],
+            ..host.settings()
+        };
+        all.push(Implementation {
+            name,
+            cni: Cni::new(settings),
+        });
+    };
+    match reference_dir() {
+        Some(dir) => add("reference", dir),
         None => eprintln!("skipped for the reference plugins: they are not installed"),
     }
+    if let Some(program) = std::env::var_os("CRIOXIDE_TEST_BINARY") {
+        let dir = host.path("links");
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in crioxide_cni_plugins::PLUGIN_TYPES {
+            let link = dir.join(name);
+            if !link.exists() {
+                std::os::unix::fs::symlink(&program, link).unwrap();
+            }
+        }
+        add("program", dir);
+    }
     all
+}
+
+pub(crate) fn reference_dir() -> Option<PathBuf> {
+    REFERENCE_PLUGINS
+        .iter()
+        .map(PathBuf::from)
+        .find(|dir| dir.join("bridge").exists())
+}
+
+/// Runs a test once for each implementation that has all of `plugins`, each on a host of its own.
+pub(crate) fn for_each(plugins: &[&str], test: impl Fn(&str, &Host, &Cni) + Sync) {
+    if !is_root() {
+        return;
+    }
+    for which in 0.. {
+        let host = Host::new();
+        let Some(one) = all_of(&host).into_iter().nth(which) else {
+            return;
+        };
+        let missing = plugins.iter().find(|plugin| {
+            one.name == "reference" && !reference_dir().unwrap().join(plugin).exists()
+        });
+        match missing {
+            Some(missing) => eprintln!("skipped for the reference plugins: they have no {missing}"),
+            None => host.namespace.run(|| test(one.name, &host, &one.cni)),
+        }
+    }
+}
+
+/// A result without what differs from pod to pod: names and addresses of links.
+pub(crate) fn shape(result: &serde_json::Value) -> serde_json::Value {
+    let mut shape = result.clone();
+    if let Some(links) = shape["interfaces"].as_array_mut() {
+        for link in links {
+            for key in ["mac", "mtu", "sandbox"] {
+                if link.get(key).is_some() {
+                    link[key] = "some".into();
+                }
+            }
+            // Only newer ones tell.
+            link.as_object_mut().unwrap().remove("mtu");
+            let name = link["name"].as_str().unwrap();
+            if name.starts_with("veth") || name.starts_with("bwp") {
+                link["name"] = name[..3].into();
+            }
+        }
+    }
+    shape
 }
 
 #[test]
@@ -34,7 +111,7 @@ fn add_check_del_in_every_version() {
         return;
     }
     for version in ["0.3.1", "0.4.0", "1.0.0"] {
-        for which in 0..2 {
+        for which in 0..3 {
             let host = Host::new();
             let Some((name, cni)) = implementations(&host).into_iter().nth(which) else {
                 continue;
@@ -179,7 +256,7 @@ fn exhausted_ranges_and_their_release() {
     if !is_root() {
         return;
     }
-    for which in 0..2 {
+    for which in 0..3 {
         let host = Host::new();
         let Some((name, cni)) = implementations(&host).into_iter().nth(which) else {
             continue;
@@ -241,11 +318,11 @@ fn either_undoes_what_the_other_did() {
         return;
     }
     let host = Host::new();
-    let mut both = implementations(&host);
-    let Some((_, reference)) = both.pop().filter(|(name, _)| *name == "reference") else {
+    let both = all_of(&host);
+    let Some(reference) = both.iter().find(|one| one.name == "reference") else {
         return;
     };
-    let (_, builtin) = both.pop().unwrap();
+    let (builtin, reference) = (&both[0].cni, &reference.cni);
     let bridge = host.bridge("br0", r#"[[{"subnet":"10.14.0.0/24"}]]"#, "");
     host.configure("10.conflist", "1.0.0", "net", &format!("[{bridge}]"));
     host.namespace.run(|| {
@@ -253,7 +330,9 @@ fn either_undoes_what_the_other_did() {
         builtin.add(&one.network).unwrap();
         reference.add(&two.network).unwrap();
         assert_eq!(host.reserved("net"), ["10.14.0.2", "10.14.0.3"]);
+        host.swap_makers();
         reference.check(&one.network).unwrap();
+        builtin.check(&two.network).unwrap();
         reference.del(&one.network).unwrap();
         builtin.del(&two.network).unwrap();
         assert!(host.reserved("net").is_empty());

@@ -134,6 +134,141 @@ fn garbage_silence_and_signals_are_reported() {
     }
 }
 
+/// A result that cannot be true: its host port would lead to a service of the host itself.
+#[test]
+fn lies_are_refused_and_undone() {
+    if !is_root() {
+        return;
+    }
+    for (result, expected) in [
+        (
+            r#"{"cniVersion":"1.0.0","ips":[{"address":"127.0.0.1/8"}]}"#,
+            "127.0.0.1",
+        ),
+        (
+            r#"{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.9/24","interface":7}]}"#,
+            "does not name",
+        ),
+    ] {
+        let host = Host::new();
+        host.plugin(
+            "liar",
+            &format!(
+                r#"echo "$CNI_COMMAND" >> "$(dirname "$0")/../calls"; [ "$CNI_COMMAND" = ADD ] || exit 0; echo '{result}'"#
+            ),
+        );
+        host.configure("10.conflist", "1.0.0", "net", r#"[{"type":"liar"}]"#);
+        let mut pod = Pod::new("aa");
+        pod.network.port_mappings = vec![crioxide_cni::PortMapping {
+            host_port: 8080,
+            container_port: 22,
+            protocol: crioxide_cni::Protocol::Tcp,
+            host_ip: String::new(),
+        }];
+        let error = host
+            .namespace
+            .run(|| host.cni().add(&pod.network))
+            .unwrap_err();
+        let text = plugin_error(&error).to_string();
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(calls(&host), ["ADD", "DEL"]);
+        assert!(host.records().is_empty() && !host.ruleset().contains("aa/eth0"));
+    }
+}
+
+/// A power cut can leave a record empty; the pod can go all the same.
+#[test]
+fn a_torn_record_does_not_keep_a_pod() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let bridge = host.bridge("br0", r#"[[{"subnet":"10.9.0.0/24"}]]"#, "");
+    host.configure("10.conflist", "1.0.0", "net", &format!("[{bridge}]"));
+    let cni = host.cni();
+    host.namespace.run(|| {
+        for text in ["", "{", r#"{"kind":"other"}"#] {
+            let pod = Pod::new("aa");
+            cni.add(&pod.network).unwrap();
+            fs::write(host.path("cache/results/net-aa-eth0"), text).unwrap();
+            cni.del(&pod.network).unwrap();
+            assert!(
+                host.reserved("net").is_empty() && host.records().is_empty(),
+                "{text}"
+            );
+        }
+        let pod = Pod::new("aa");
+        fs::write(host.path("cache/results/net-aa-eth0"), "").unwrap();
+        cni.add(&pod.network).unwrap();
+        cni.check(&pod.network).unwrap();
+        cni.del(&pod.network).unwrap();
+    });
+}
+
+/// The path of the namespace leads to another one by now, as `/proc/PID` does after a reboot.
+#[test]
+fn another_namespace_at_the_recorded_path_is_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let bridge = host.bridge("br0", r#"[[{"subnet":"10.9.0.0/24"}]]"#, "");
+    host.configure("10.conflist", "1.0.0", "net", &format!("[{bridge}]"));
+    let cni = host.cni();
+    host.namespace.run(|| {
+        let (lost, other) = (Pod::new("aa"), Pod::new("bb"));
+        cni.add(&lost.network).unwrap();
+        cni.add(&other.network).unwrap();
+        let path = host.path("cache/results/net-aa-eth0");
+        let record = fs::read_to_string(&path).unwrap();
+        let moved = record.replace(
+            lost.network.netns.to_str().unwrap(),
+            other.network.netns.to_str().unwrap(),
+        );
+        fs::write(&path, moved).unwrap();
+        cni.del_again("aa", "eth0").unwrap();
+        assert_eq!(host.reserved("net"), ["10.9.0.3"]);
+        assert!(other.namespace.link("eth0").is_some(), "the other pod's");
+        cni.check(&other.network).unwrap();
+        cni.del(&other.network).unwrap();
+    });
+}
+
+#[test]
+fn a_ready_network_is_not_asked_for_each_pod() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.plugin(
+        "new",
+        r#"echo "$CNI_COMMAND" >> "$(dirname "$0")/../calls"; [ -e "$(dirname "$0")/../ready" ]"#,
+    );
+    host.configure("10.conflist", "1.1.0", "net", r#"[{"type":"new"}]"#);
+    let cni = host.cni();
+    cni.status().unwrap_err();
+    cni.status().unwrap_err();
+    fs::write(host.path("ready"), "").unwrap();
+    for _ in 0..5 {
+        cni.status().unwrap();
+    }
+    assert_eq!(calls(&host), ["STATUS"; 3]);
+    // Another configuration is another network.
+    host.configure("10.conflist", "1.1.0", "net", r#"[{"type":"new","x":1}]"#);
+    cni.status().unwrap();
+    assert_eq!(calls(&host), ["STATUS"; 4]);
+    let impatient = Cni::new(CniSettings {
+        timeouts: Timeouts {
+            status_holds: Duration::ZERO,
+            ..Timeouts::default()
+        },
+        ..host.settings()
+    });
+    impatient.status().unwrap();
+    fs::remove_file(host.path("ready")).unwrap();
+    impatient.status().unwrap_err();
+}
+
 #[test]
 fn a_missing_plugin_stops_the_pod_before_anything_is_done() {
     if !is_root() {

@@ -7,8 +7,12 @@
     reason = "a test may unwrap: the panic is its report"
 )]
 
+mod chains;
 mod contract;
 mod faults;
 mod fixture;
+mod links;
 mod parallel;
 mod ports;
+mod providers;
+mod routed;

@@ -148,6 +148,11 @@ fn a_taken_port_is_refused_with_its_owner() {
     });
 }
 
+fn nft(arguments: &[&str]) {
+    let done = std::process::Command::new("nft").args(arguments).status();
+    assert!(done.unwrap().success(), "nft {arguments:?}");
+}
+
 #[test]
 fn flushed_rules_come_back() {
     if !is_root() {
@@ -167,6 +172,31 @@ fn flushed_rules_come_back() {
             return;
         }
         assert!(cni.check(&first.network).is_err());
+        assert!(cni.restore().unwrap().is_empty());
+        cni.check(&first.network).unwrap();
+        let server = first.namespace.listen("[::]:80");
+        for address in ["192.0.2.1", "fd99::1"] {
+            talk(&server, &outside.namespace, address.parse().unwrap(), 8080).unwrap();
+        }
+        // Only the rules, not what they look in; another process, as after a restart.
+        nft(&["flush", "table", "ip", "crioxide_hostports"]);
+        host.cni().restore().unwrap();
+        talk(
+            &server,
+            &outside.namespace,
+            "192.0.2.1".parse().unwrap(),
+            8080,
+        )
+        .unwrap();
+        let before = host.ruleset();
+        assert!(cni.restore().unwrap().is_empty());
+        assert_eq!(
+            host.ruleset(),
+            before,
+            "nothing is missing, nothing is done"
+        );
+
+        nft(&["flush", "ruleset"]);
         cni.add(&second.network).unwrap();
         let server = second.namespace.listen("0.0.0.0:80");
         talk(

@@ -1,0 +1,130 @@
+//! Pods on a link of their own to the host, with routes instead of a bridge.
+
+mod attach;
+
+use std::sync::Arc;
+
+use crioxide_cni::{Call, Dns, Fate, Plugin, PluginError, error_code};
+use crioxide_netlink::RouteSocket;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::configuration::{network_name, open_netns, previous_result, read, versions};
+use crate::sockets::NftSockets;
+use crate::{ipam, links, masquerade, pod_check};
+
+const NAME: &str = "ptp";
+
+/// Connects pods by routed veth pairs.
+#[derive(Debug)]
+pub(crate) struct PointToPoint {
+    pub(crate) sockets: Arc<NftSockets>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Keys {
+    #[serde(default)]
+    ip_masq: bool,
+    #[serde(default)]
+    mtu: u32,
+    #[serde(default)]
+    dns: Dns,
+}
+
+impl Plugin for PointToPoint {
+    fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
+        let keys: Keys = read(NAME, call)?;
+        let mut result = attach::attach(call, &keys, &self.sockets)?;
+        if !keys.dns.is_empty() {
+            result.dns = keys.dns;
+        }
+        Ok(result.to_value(call.version))
+    }
+
+    fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let keys: Keys = read(NAME, call)?;
+        let previous = previous_result(NAME, call).ok().flatten();
+        // First the link, then the address is free for others.
+        let deleted = match (call.fate, call.netns, &previous) {
+            (Fate::Kept, Some(path), _) => links::delete_in(path, call.ifname),
+            // The host's end has the routes to the pod; it must not wait for the namespace.
+            (_, _, Some(previous)) => previous
+                .interfaces
+                .iter()
+                .find(|link| link.sandbox.is_empty())
+                .map_or(Ok(()), |host| attach::take_down(&host.name)),
+            _ => Ok(()),
+        };
+        let unmasked = if keys.ip_masq {
+            masquerade::remove(
+                &self.sockets,
+                network_name(NAME, call)?,
+                call,
+                previous.as_ref(),
+            )
+        } else {
+            Ok(())
+        };
+        let released = ipam::del(ipam::plugin_type(call), call);
+        let done = deleted.and(unmasked).map_err(|error| failed(&error));
+        done.and(released)
+    }
+
+    fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let keys: Keys = read(NAME, call)?;
+        ipam::check(ipam::plugin_type(call), call)?;
+        let differs = |message: &str| PluginError::reported(NAME, error_code::FAILED, message);
+        let result =
+            previous_result(NAME, call)?.ok_or_else(|| differs("there is no previous result"))?;
+        let netns = open_netns(NAME, call)?;
+        let mut pod = RouteSocket::open_in(&netns).map_err(|error| failed(&error))?;
+        pod_check::check(NAME, call, &result, &mut pod)?;
+        let network = network_name(NAME, call)?;
+        if keys.ip_masq
+            && !masquerade::is_in_place(&self.sockets, network, &result.ips)
+                .map_err(|error| failed(&error))?
+        {
+            return Err(differs("masquerading is not in place"));
+        }
+        Ok(())
+    }
+
+    fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        ipam::status(call)
+    }
+
+    fn gc(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let keys: Keys = read(NAME, call)?;
+        let unmasked = if keys.ip_masq {
+            masquerade::collect(&self.sockets, network_name(NAME, call)?, call)
+                .map_err(|error| failed(&error))
+        } else {
+            Ok(())
+        };
+        unmasked.and(ipam::gc(call))
+    }
+
+    fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
+        let keys: Keys = read(NAME, call)?;
+        let previous = previous_result(NAME, call)?.unwrap_or_default();
+        if !keys.ip_masq {
+            return Ok(());
+        }
+        masquerade::restore(
+            &self.sockets,
+            network_name(NAME, call)?,
+            call,
+            &previous.ips,
+        )
+        .map_err(|error| failed(&error))
+    }
+
+    fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {
+        Ok(versions())
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> PluginError {
+    PluginError::caused(NAME, error_code::FAILED, error)
+}
