@@ -76,6 +76,7 @@ pub struct TestNode {
     place: Place,
     daemon: Option<Daemon>,
     program: PathBuf,
+    netns: Option<PathBuf>,
     before: HostSnapshot,
     /// Calls to the daemon.
     pub client: CriClient,
@@ -99,6 +100,7 @@ impl TestNode {
             place,
             daemon: None,
             program,
+            netns: None,
             before,
             client,
         };
@@ -152,7 +154,7 @@ impl TestNode {
     /// # Errors
     /// When it does not come up; the message holds the end of its log.
     pub async fn start_again(&mut self) -> Result<()> {
-        let mut daemon = Daemon::start(&self.program, &self.place)?;
+        let mut daemon = Daemon::start(&self.program, &self.place, self.netns.as_deref())?;
         let client = &self.client;
         let answers = eventually("the daemon answers", async || Ok(client.version().await?));
         let came_up = tokio::select! {
@@ -161,6 +163,12 @@ impl TestNode {
         };
         self.daemon = Some(daemon);
         came_up.with_context(|| format!("log of the daemon:\n{}", self.log_tail(30)))
+    }
+
+    /// From its next start on the daemon runs in the network namespace at `path`, which takes the
+    /// place of the host's: rules may be deleted there, and addresses chosen freely.
+    pub fn move_to_network(&mut self, path: &Path) {
+        self.netns = Some(path.to_owned());
     }
 
     /// The daemon's log so far.

@@ -115,7 +115,10 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         records: Arc::new(StoreRecords {
             store: store.clone(),
         }),
-        network: Arc::new(CniNetwork::new(cni(config)?)),
+        network: Arc::new(CniNetwork::new(
+            cni(config)?,
+            config.network.cni_status_grace_period,
+        )),
         host: Arc::new(Host {
             namespaces_dir: config.runtime.namespaces_dir.clone(),
             driver,

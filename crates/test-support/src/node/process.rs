@@ -18,7 +18,8 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn start(program: &Path, place: &Place) -> Result<Self> {
+    /// Starts the program, in the network namespace at `netns` when one is given.
+    pub(super) fn start(program: &Path, place: &Place, netns: Option<&Path>) -> Result<Self> {
         let path = place.log();
         let log = File::options()
             .create(true)
@@ -26,7 +27,18 @@ impl Daemon {
             .open(&path)
             .with_context(|| format!("open `{}`", path.display()))?;
         let etc = place.base().join("etc");
-        let child = Command::new(program)
+        let mut command = match netns {
+            Some(netns) => {
+                // It becomes the program, and keeps its process id.
+                let mut command = Command::new("nsenter");
+                let mut option = std::ffi::OsString::from("--net=");
+                option.push(netns);
+                command.arg(option).arg("--").arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let child = command
             .arg("--config")
             .arg(place.conf())
             .args(["--config-dir", ""])

@@ -9,6 +9,7 @@ mod interop;
 mod kill;
 mod leaks;
 mod lifecycle;
+mod network;
 mod resources;
 mod restart;
 mod scene;

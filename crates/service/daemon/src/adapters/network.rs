@@ -1,15 +1,24 @@
 //! Pod networks by CNI.
 
+mod firewall;
+mod readiness;
+mod retries;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use crioxide_cni::{Bandwidth, CachedAttachment, Cni, PortMapping, Protocol};
+use crioxide_cni::{
+    Attachment, Bandwidth, CachedAttachment, Cni, CniError, PluginError, PortMapping, Protocol,
+};
 use crioxide_cri_api::v1;
 use crioxide_engine::ports::{
     Network, NetworkResult, PodNetwork, PortConnection, PortError, PortResult,
@@ -19,6 +28,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::blocking;
+use readiness::Readiness;
+use retries::Retries;
 
 /// The interface of a pod's network.
 const INTERFACE: &str = "eth0";
@@ -29,11 +40,42 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct CniNetwork {
     cni: Arc<Cni>,
+    readiness: Readiness,
+    retries: Retries,
+    /// The plugins' own GC has not run since the daemon's start: the network was not ready for it.
+    garbage_waits: Arc<AtomicBool>,
 }
 
 impl CniNetwork {
-    pub(crate) fn new(cni: Cni) -> Self {
-        Self { cni: Arc::new(cni) }
+    /// Must be called inside the tokio runtime.
+    pub(crate) fn new(cni: Cni, grace: Duration) -> Self {
+        let cni = Arc::new(cni);
+        tokio::spawn(firewall::watch(cni.clone()));
+        Self {
+            readiness: Readiness::new(grace),
+            retries: Retries::new(cni.clone()),
+            garbage_waits: Arc::default(),
+            cni,
+        }
+    }
+
+    /// Runs the plugins' own GC, once, now that there is a network.
+    fn collect_garbage(&self) {
+        if !self.garbage_waits.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (cni, waits) = (self.cni.clone(), self.garbage_waits.clone());
+        tokio::spawn(async move {
+            let report = blocking::run(move || Ok::<_, PortError>(cni.gc(&|_| true)?)).await;
+            match report {
+                Ok(report) if report.not_ready => waits.store(true, Ordering::Relaxed),
+                Ok(report) => report.failures.iter().for_each(log_gc_failure),
+                Err(error) => tracing::warn!(
+                    "Failed to collect garbage of the network: {}",
+                    crioxide_engine::chain(error.as_ref())
+                ),
+            }
+        });
     }
 }
 
@@ -45,21 +87,37 @@ impl Network for CniNetwork {
             Ok::<_, PortError>(cni.status().map_err(|error| error.to_string()))
         })
         .await;
-        answer.unwrap_or_else(|error| Err(error.to_string()))
+        let answer = answer.unwrap_or_else(|error| Err(error.to_string()));
+        if answer.is_ok() {
+            self.collect_garbage();
+        }
+        self.readiness.judge(answer, Instant::now())
     }
 
     async fn add(&self, pod: &PodNetwork) -> PortResult<NetworkResult> {
-        let (cni, pod) = (self.cni.clone(), cni_pod(pod)?);
-        let added = blocking::run(move || cni.add(&pod)).await?;
-        Ok(NetworkResult {
-            ips: added.ips,
-            result: Some(added.result.to_string()),
-        })
+        let (cni, described) = (self.cni.clone(), described(pod)?);
+        let added = blocking::run(move || Ok::<_, PortError>(cni.add(&described))).await?;
+        match added {
+            Ok(added) => Ok(NetworkResult {
+                ips: added.ips,
+                result: Some(added.result.to_string()),
+            }),
+            Err(error) => {
+                if leaves_something(&error) {
+                    self.retries.begin(&pod.id, INTERFACE);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     async fn remove(&self, pod: &PodNetwork) -> PortResult<()> {
-        let (cni, pod) = (self.cni.clone(), cni_pod(pod)?);
-        blocking::run(move || cni.del(&pod)).await
+        let (cni, described) = (self.cni.clone(), described_for_removal(pod));
+        let removed = blocking::run(move || cni.del(&described)).await;
+        if removed.is_err() {
+            self.retries.begin(&pod.id, INTERFACE);
+        }
+        removed
     }
 
     async fn connect(&self, netns: &Path, port: u16) -> PortResult<Box<dyn PortConnection>> {
@@ -83,7 +141,7 @@ impl Network for CniNetwork {
 
     async fn sweep(&self, known: &[String]) -> PortResult<()> {
         let (cni, known) = (self.cni.clone(), known.to_vec());
-        blocking::run(move || {
+        let report = blocking::run(move || {
             // Attachments of others (podman, another runtime) share the cache: only those whose namespace is gone are
             // certainly nobody's any more.
             let keep = |entry: &CachedAttachment| {
@@ -94,29 +152,25 @@ impl Network for CniNetwork {
                         .as_deref()
                         .is_some_and(|path| Netns::open(path).is_ok())
             };
-            let report = cni.gc(&keep)?;
-            for removed in &report.removed {
-                tracing::info!(
-                    "Successfully cleaned up network for pod {}",
-                    removed.container_id
-                );
-            }
-            for (kept, error) in &report.kept {
-                tracing::warn!(
-                    "Failed to clean up network of pod {}: {}",
-                    kept.container_id,
-                    crioxide_engine::chain(error)
-                );
-            }
-            for (network, error) in &report.failures {
-                tracing::warn!(
-                    "Failed to collect garbage of network {network}: {}",
-                    crioxide_engine::chain(error)
-                );
-            }
-            Ok::<_, PortError>(())
+            Ok::<_, PortError>(cni.gc(&keep)?)
         })
-        .await
+        .await?;
+        for removed in &report.removed {
+            tracing::info!(
+                "Successfully cleaned up network for pod {}",
+                removed.container_id
+            );
+        }
+        for (kept, error) in &report.kept {
+            log_kept(kept, error);
+            self.retries.begin(&kept.container_id, &kept.ifname);
+        }
+        report.failures.iter().for_each(log_gc_failure);
+        self.garbage_waits
+            .store(report.not_ready, Ordering::Relaxed);
+        // Pods keep their rules over a restart; that they are all there need not hold up the start.
+        tokio::spawn(firewall::restore(self.cni.clone()));
+        Ok(())
     }
 }
 
@@ -135,25 +189,73 @@ async fn connect(
     Ok(stream)
 }
 
-fn cni_pod(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
-    let annotations = pod.annotations.iter().cloned().collect();
+/// Whether a failed ADD may have left an attachment on record.
+fn leaves_something(error: &CniError) -> bool {
+    matches!(
+        error,
+        CniError::Add { undo: Some(_), .. } | CniError::Del { .. } | CniError::Cache(_)
+    )
+}
+
+fn log_kept(kept: &Attachment, error: &CniError) {
+    tracing::warn!(
+        "Failed to clean up network of pod {}: {}",
+        kept.container_id,
+        crioxide_engine::chain(error)
+    );
+}
+
+fn log_gc_failure((network, error): &(String, PluginError)) {
+    tracing::warn!(
+        "Failed to collect garbage of network {network}: {}",
+        crioxide_engine::chain(error)
+    );
+}
+
+/// The pod as CNI is told of it.
+fn described(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
+    let ports = mapped(pod).map(port_mapping);
     Ok(crioxide_cni::PodNetwork {
+        port_mappings: ports.collect::<Result<_, _>>()?,
+        bandwidth: Bandwidth::from_annotations(&annotations(pod))?,
+        ..plain(pod)
+    })
+}
+
+/// As [`described`], without what is wrong: it cannot have been set up, and must not keep the rest.
+fn described_for_removal(pod: &PodNetwork) -> crioxide_cni::PodNetwork {
+    crioxide_cni::PodNetwork {
+        port_mappings: mapped(pod)
+            .filter_map(|port| port_mapping(port).ok())
+            .collect(),
+        bandwidth: Bandwidth::from_annotations(&annotations(pod))
+            .ok()
+            .flatten(),
+        ..plain(pod)
+    }
+}
+
+fn plain(pod: &PodNetwork) -> crioxide_cni::PodNetwork {
+    crioxide_cni::PodNetwork {
         id: pod.id.clone(),
         name: pod.name.clone(),
         namespace: pod.namespace.clone(),
         uid: pod.uid.clone(),
         netns: pod.netns.clone().unwrap_or_default(),
         ifname: INTERFACE.to_owned(),
-        port_mappings: pod
-            .port_mappings
-            .iter()
-            .map(port_mapping)
-            .collect::<Result<_, _>>()?,
-        bandwidth: Bandwidth::from_annotations(&annotations)?,
-        annotations,
+        annotations: annotations(pod),
         cgroup_path: pod.cgroup_parent.clone(),
-        dns: None,
-    })
+        ..crioxide_cni::PodNetwork::default()
+    }
+}
+
+fn annotations(pod: &PodNetwork) -> std::collections::BTreeMap<String, String> {
+    pod.annotations.iter().cloned().collect()
+}
+
+/// A kubelet names every port of a container, also those that no port of the host leads to.
+fn mapped(pod: &PodNetwork) -> impl Iterator<Item = &v1::PortMapping> {
+    pod.port_mappings.iter().filter(|port| port.host_port != 0)
 }
 
 fn port_mapping(port: &v1::PortMapping) -> PortResult<PortMapping> {
