@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crioxide_cni::{Call, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::nft::NftSocket;
 use crioxide_netlink::{NetlinkError, RouteSocket};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::configuration::{invalid, network_name, previous_result, versions};
@@ -143,7 +144,13 @@ fn open_localhost(plan: &Plan) -> Result<(), PluginError> {
         return Ok(());
     };
     let mut socket = RouteSocket::open().map_err(|error| failed(&error))?;
-    let route = socket.route_to(address).map_err(|error| failed(&error))?;
+    let route = match socket.route_to(address) {
+        // The host itself does not reach the pod; others may.
+        Err(error) if matches!(error.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => {
+            return Ok(());
+        }
+        route => route.map_err(|error| failed(&error))?,
+    };
     let links = socket.links().map_err(|error| failed(&error))?;
     let Some(link) = links
         .iter()

@@ -3,7 +3,7 @@
 mod detach;
 mod namespace;
 mod restore;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -243,10 +243,7 @@ impl Cni {
         };
         self.cache.store(&entry)?;
         let run = self.run(&entry.attachment, Some(&pod.netns), self.timeouts.add);
-        let added = chain
-            .add(&run)
-            .and_then(|result| verdict::believable(&list.name, result));
-        let result = match added {
+        let result = match chain.add(&run) {
             Ok(result) => result,
             Err(source) => return Err(self.undo(&entry, source)),
         };

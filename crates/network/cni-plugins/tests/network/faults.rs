@@ -170,7 +170,7 @@ fn lies_are_refused_and_undone() {
             .run(|| host.cni().add(&pod.network))
             .unwrap_err();
         let text = plugin_error(&error).to_string();
-        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("`liar`") && text.contains(expected), "{text}");
         assert_eq!(calls(&host), ["ADD", "DEL"]);
         assert!(host.records().is_empty() && !host.ruleset().contains("aa/eth0"));
     }

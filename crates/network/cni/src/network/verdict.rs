@@ -1,4 +1,4 @@
-//! What a network may say of a pod.
+//! What a plugin may say of a pod.
 
 use crate::{NetworkResult, PluginError};
 
@@ -7,13 +7,13 @@ const ADDRESS_LIMIT: usize = 256;
 
 /// Passes a result on unless it cannot be true. Host ports lead to the addresses in it: one of the
 /// host's loopback would open services of the host to everybody.
-pub(super) fn believable(
-    network: &str,
+pub(crate) fn believable(
+    plugin: &str,
     result: NetworkResult,
 ) -> Result<NetworkResult, PluginError> {
     let refused = |reason: String| {
         Err(PluginError::Garbage {
-            plugin: network.to_owned(),
+            plugin: plugin.to_owned(),
             reason,
         })
     };

@@ -111,6 +111,7 @@ impl<'a> Chain<'a> {
                 .found
                 .plugin
                 .add(&self.call(run, link, previous.as_ref()))?;
+            self.check_result(run, link, &value)?;
             previous = Some(value);
         }
         let value = previous.unwrap_or_else(|| json!({}));
@@ -118,6 +119,22 @@ impl<'a> Chain<'a> {
             plugin: self.list.name.clone(),
             reason: crate::error::chain(&error),
         })
+    }
+
+    /// Before the next plugin acts on a result: it must be possible. Of `lo` everything is.
+    fn check_result(&self, run: &Run<'_>, link: &Link, value: &Value) -> Result<(), PluginError> {
+        if run.attachment.ifname == "lo" {
+            return Ok(());
+        }
+        let plugin = link.object.get("type").and_then(Value::as_str);
+        let plugin = plugin.unwrap_or(&self.list.name);
+        let result = NetworkResult::parse(value, self.list.version).map_err(|error| {
+            PluginError::Garbage {
+                plugin: plugin.to_owned(),
+                reason: crate::error::chain(&error),
+            }
+        })?;
+        crate::network::verdict::believable(plugin, result).map(drop)
     }
 
     /// Runs DEL of every plugin in reverse order, going on past failures.
