@@ -153,6 +153,18 @@ pub(crate) fn monitor_path(
     }
 }
 
+/// Removes the cgroup that CRI-O makes for a pod without infra process. We make none; systemd removes an empty scope.
+pub(crate) fn release_sandbox(driver: Driver, run: &Path, parent: &str) -> Result<(), PortError> {
+    // The run directory is `<pod>/userdata`.
+    let pod = run.parent().and_then(Path::file_name);
+    let (Some(pod), Driver::Cgroupfs, false) = (pod, driver, parent.is_empty()) else {
+        return Ok(());
+    };
+    let path = format!("{}/crio-{}", parent.trim_end_matches('/'), pod.display());
+    let path = CgroupPath::parse(&path, driver)?;
+    Ok(Cgroup::at(CgroupLayout::host()?, path).remove()?)
+}
+
 /// Notes the monitor's cgroup, so that it goes with the pod.
 pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
     note(&run.join(MONITOR), path)
@@ -234,6 +246,25 @@ mod tests {
             .unwrap();
         parents.release(Driver::Cgroupfs, two.path()).unwrap();
         assert!(all(&top, false));
+    }
+
+    #[test]
+    fn the_cgroup_that_cri_o_makes_for_a_pod_goes_too() {
+        let Some((parent, top)) = parent("sandbox") else {
+            return;
+        };
+        let run = Path::new("/run/storage/overlay-containers/abc/userdata");
+        for directory in &top {
+            std::fs::create_dir_all(directory.join("below/crio-abc")).unwrap();
+        }
+        release_sandbox(Driver::Cgroupfs, run, "").unwrap();
+        assert!(top.iter().all(|dir| dir.join("below/crio-abc").exists()));
+        release_sandbox(Driver::Cgroupfs, run, &parent).unwrap();
+        assert!(top.iter().all(|dir| !dir.join("below/crio-abc").exists()));
+        for directory in &top {
+            std::fs::remove_dir(directory.join("below")).unwrap();
+            std::fs::remove_dir(directory).unwrap();
+        }
     }
 
     #[test]

@@ -145,9 +145,14 @@ impl SandboxHost for Host {
         blocking::run(move || parents.claim(driver, &run, &parent)).await
     }
 
-    async fn release_cgroup(&self, dirs: &RecordDirs, _parent: &str) -> PortResult<()> {
+    async fn release_cgroup(&self, dirs: &RecordDirs, parent: &str) -> PortResult<()> {
         let (parents, driver, run) = (self.parents.clone(), self.driver, dirs.run.clone());
-        blocking::run(move || parents.release(driver, &run)).await
+        let parent = parent.to_owned();
+        blocking::run(move || {
+            crate::pod_cgroup::release_sandbox(driver, &run, &parent)?;
+            parents.release(driver, &run)
+        })
+        .await
     }
 
     async fn create_log_dir(&self, path: &str) -> PortResult<()> {
