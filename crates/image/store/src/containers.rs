@@ -9,7 +9,7 @@ use crate::layers::Trash;
 use crate::record::{ContainerRecord, IdRange, LayerRecord, UnknownFields};
 use crate::records::time;
 use crate::store::{STABLE, VOLATILE};
-use crate::{LayerId, Store, Volatility};
+use crate::{LayerId, MountIds, Store, Volatility};
 use crioxide_names::ContainerId;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -95,6 +95,15 @@ impl Store {
         }
         self.driver
             .stack(staged.path(), new.parent_layer.as_ref(), RootMode::OfParent)?;
+        if !new.uid_map.is_empty() {
+            let ids = MountIds {
+                namespace: PathBuf::new(),
+                uids: new.uid_map.clone(),
+                gids: new.gid_map.clone(),
+            };
+            self.driver
+                .own_root(staged.path(), new.parent_layer.as_ref(), &ids)?;
+        }
         self.driver
             .install(staged.path(), &layer_id, LayerUse::Container)?;
         let recorded = layers

@@ -2,7 +2,7 @@
 
 pub(crate) mod overlay;
 
-use crate::{LayerId, MountOptions};
+use crate::{LayerId, MountIds, MountOptions};
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,14 @@ pub(crate) trait Driver: Debug + Send + Sync {
         root: RootMode,
     ) -> Result<(), DriverError>;
 
+    /// Gives the root of a prepared layer to whom `parent`'s has, as the user namespace of `ids` sees it.
+    fn own_root(
+        &self,
+        staged: &Path,
+        parent: Option<&LayerId>,
+        ids: &MountIds,
+    ) -> Result<(), DriverError>;
+
     /// Where the content of a prepared layer is written to.
     fn staged_content(&self, staged: &Path) -> PathBuf;
 
@@ -58,6 +66,14 @@ pub(crate) trait Driver: Debug + Send + Sync {
 
     /// Mounts layer `id` at its mount path.
     fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError>;
+
+    /// Mounts layer `id` at a directory of the caller's, who unmounts it.
+    fn mount_at(
+        &self,
+        id: &LayerId,
+        target: &Path,
+        options: &MountOptions,
+    ) -> Result<(), DriverError>;
 
     /// Undoes [`Driver::mount`]; a layer that is not mounted is no error.
     fn unmount(&self, id: &LayerId) -> Result<(), DriverError>;

@@ -27,7 +27,7 @@ pub use driver::DriverError;
 pub use images::{BigData, ImageError, NewImage};
 pub use layers::id::{LayerId, ParseLayerIdError};
 pub use layers::{LayerError, LayerStaging, NewLayer};
-pub use mounts::{MountAccess, MountError, MountOptions, UnmountForce, Volatility};
+pub use mounts::{MountAccess, MountError, MountIds, MountOptions, UnmountForce, Volatility};
 pub use record::big_data::big_data_file_name;
 pub use record::{
     BigDataDigests, BigDataSizes, Compression, ContainerRecord, IdRange, ImageRecord, LayerRecord,

@@ -5,7 +5,7 @@ use crate::layers::id::ParseLayerIdError;
 use crate::record::MountRecord;
 use crate::records::RecordsError;
 use crate::store::STABLE;
-use crate::{ImageError, LayerError, LayerId, Store};
+use crate::{IdRange, ImageError, LayerError, LayerId, Store};
 use crioxide_files::RecordLockError;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,38 @@ pub struct MountOptions {
     pub volatility: Volatility,
     /// Options in addition to the driver's, such as `nodev`.
     pub options: Vec<String>,
+    /// Owners as a user namespace sees them.
+    pub ids: Option<MountIds>,
+}
+
+/// The user namespace of a container, and its mappings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountIds {
+    /// Its file.
+    pub namespace: PathBuf,
+    /// User ids.
+    pub uids: Vec<IdRange>,
+    /// Group ids.
+    pub gids: Vec<IdRange>,
+}
+
+impl MountIds {
+    /// The host's number for a user of the namespace.
+    pub(crate) fn uid(&self, inside: u32) -> Option<u32> {
+        to_host(&self.uids, inside)
+    }
+
+    /// The host's number for a group of the namespace.
+    pub(crate) fn gid(&self, inside: u32) -> Option<u32> {
+        to_host(&self.gids, inside)
+    }
+}
+
+fn to_host(ranges: &[IdRange], inside: u32) -> Option<u32> {
+    ranges.iter().find_map(|range| {
+        let offset = inside.checked_sub(range.container_id)?;
+        (offset < range.size).then(|| range.host_id.checked_add(offset))?
+    })
 }
 
 /// A layer could not be mounted or unmounted.
@@ -119,6 +151,36 @@ impl Store {
             ..options.clone()
         };
         self.mount(&LayerId::parse(&image.layer)?, &options)
+    }
+
+    /// Mounts the top layer of an image read-only at `target`: a mount of the caller's own, which it unmounts itself.
+    ///
+    /// Nothing counts it, so the caller also sees to it that the image stays until then.
+    pub fn mount_image_at(
+        &self,
+        lookup: &str,
+        target: &Path,
+        options: &MountOptions,
+    ) -> Result<(), MountError> {
+        let image = self.require_image(lookup).map_err(Box::new)?;
+        if image.layer.is_empty() {
+            return Err(MountError::NoLayers {
+                id: image.id.clone(),
+            });
+        }
+        let id = LayerId::parse(&image.layer)?;
+        let options = MountOptions {
+            access: MountAccess::ReadOnly,
+            ..options.clone()
+        };
+        let _graph = self.graph_lock.read()?;
+        let own = |layers: std::sync::Arc<crate::records::Table<crate::LayerRecord>>| {
+            if layers.get(id.as_str()).is_none() && self.foreign_layer(&id)?.is_none() {
+                return Err(MountError::Unknown { id: id.to_string() });
+            }
+            Ok(self.driver.mount_at(&id, target, &options)?)
+        };
+        self.layers.read_while(own)
     }
 
     /// Gives up a mount. `false` when other users keep it; a layer that is not mounted is no error.
@@ -231,5 +293,27 @@ impl Store {
         mounts.remove(id.as_str());
         mounts.save()?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_mapped_by_their_range() {
+        let ranges =
+            [(0, 65536, 100), (1000, u32::MAX - 1, 10)].map(|(container_id, host_id, size)| {
+                IdRange {
+                    container_id,
+                    host_id,
+                    size,
+                }
+            });
+        assert_eq!(to_host(&ranges, 0), Some(65536));
+        assert_eq!(to_host(&ranges, 99), Some(65635));
+        assert_eq!(to_host(&ranges, 100), None);
+        assert_eq!(to_host(&ranges, 1001), Some(u32::MAX));
+        assert_eq!(to_host(&ranges, 1002), None);
     }
 }

@@ -1,7 +1,9 @@
 //! The overlay driver: one directory per layer, stacked by overlayfs when mounted.
 
+mod chown;
 mod home;
 mod link;
+mod mapped;
 mod mount;
 
 use self::home::{PrivateHome, is_mount_point};
@@ -10,7 +12,7 @@ use self::mount::{Interface, OverlayMount, VfsFlags};
 use super::{Driver, DriverError, LayerUse, RootMode};
 use crate::layers::id::is_hex_id;
 use crate::store::options::OverlayOptions;
-use crate::{LayerId, MountAccess, MountOptions, Volatility};
+use crate::{LayerId, MountAccess, MountIds, MountOptions, Volatility};
 use rustix::mount::UnmountFlags;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
@@ -209,6 +211,16 @@ impl Driver for Overlay {
         link::write_lower(staged, &link::lower_on(home, parent)?)
     }
 
+    fn own_root(
+        &self,
+        staged: &Path,
+        parent: Option<&LayerId>,
+        ids: &MountIds,
+    ) -> Result<(), DriverError> {
+        let below = parent.map(|parent| self.content(parent)).transpose()?;
+        mapped::own_root(&self.staged_content(staged), below.as_deref(), ids)
+    }
+
     fn staged_content(&self, staged: &Path) -> PathBuf {
         staged.join("diff")
     }
@@ -272,16 +284,31 @@ impl Driver for Overlay {
     }
 
     fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
+        self.mount_at(id, &self.mount_path(id), options)
+    }
+
+    fn mount_at(
+        &self,
+        id: &LayerId,
+        target: &Path,
+        options: &MountOptions,
+    ) -> Result<(), DriverError> {
         if !self.options.skip_mount_home {
             self.private_home.ensure()?;
         }
-        let target = self.mount_path(id);
-        let mount = self.overlay_mount(id, options)?;
-        let first = match mount.mount(self.interface) {
+        let mut mount = self.overlay_mount(id, options)?;
+        if target != self.mount_path(id) {
+            target.clone_into(&mut mount.target);
+        }
+        let attempt = || match &options.ids {
+            Some(ids) => self.mount_mapped(id, &mount, ids, options.access),
+            None => mount.mount(self.interface),
+        };
+        let first = match attempt() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.repair_links(id)?;
-                make_dir_all(&target, 0o700)?;
-                mount.mount(self.interface)
+                make_dir_all(target, 0o700)?;
+                attempt()
             }
             other => other,
         };

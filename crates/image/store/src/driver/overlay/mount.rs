@@ -29,7 +29,7 @@ pub(super) enum Interface {
 }
 
 /// All that overlayfs is told. Relative paths are relative to `home`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct OverlayMount {
     pub(super) home: PathBuf,
     /// Nearest first, relative.
