@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             ExitCode::from(crioxide_cni_plugins::run_as_executable(&plugin))
         }
         Role::Spawner { open_files } => spawner::run(&open_files),
+        Role::Namespaces { arguments } => exit_code(crioxide_namespaces::run_helper(arguments)),
         Role::DemoImage { part } => demo::play(part),
         Role::OciRuntime { arguments } => {
             exit_code(crioxide_oci_runtime_builtin::cli::main(arguments))

@@ -16,6 +16,8 @@ pub(crate) enum Role {
         /// Limit of open files for containers, `soft:hard`.
         open_files: String,
     },
+    /// Makes the namespaces of a pod that has a user namespace.
+    Namespaces { arguments: Vec<OsString> },
     /// The built-in OCI runtime by its command line. The arguments begin with the runtime's name.
     OciRuntime { arguments: Vec<OsString> },
     /// What runs in the demo's container.
@@ -42,6 +44,9 @@ impl Role {
         match (word(1), word(2)) {
             (Some("spawner"), open_files) => Role::Spawner {
                 open_files: open_files.unwrap_or_default().to_owned(),
+            },
+            (Some("namespaces"), _) => Role::Namespaces {
+                arguments: arguments.get(2..).unwrap_or_default().to_vec(),
             },
             (Some("oci"), _) => Role::OciRuntime {
                 arguments: arguments.get(1..).unwrap_or_default().to_vec(),

@@ -38,7 +38,7 @@ pub struct PinnedNamespaces {
     pub ipc: Option<PathBuf>,
     /// UTS.
     pub uts: Option<PathBuf>,
-    /// Users; made elsewhere, because a thread cannot.
+    /// Users, with [`crate::create_pinned_with_users`].
     pub user: Option<PathBuf>,
 }
 
@@ -52,16 +52,7 @@ pub fn create_pinned(
     name: &str,
     request: &NamespaceRequest,
 ) -> Result<PinnedNamespaces, NamespaceError> {
-    let kinds = [
-        (request.net, Kind::Net),
-        (request.ipc, Kind::Ipc),
-        (request.uts, Kind::Uts),
-    ];
-    let kinds: Vec<Kind> = kinds
-        .into_iter()
-        .filter(|(wanted, _)| *wanted)
-        .map(|(_, kind)| kind)
-        .collect();
+    let kinds = kinds(request);
     if kinds.is_empty() {
         return Ok(PinnedNamespaces::default());
     }
@@ -87,8 +78,33 @@ fn make(
     kinds: &[Kind],
     request: &NamespaceRequest,
 ) -> Result<PinnedNamespaces, NamespaceError> {
-    let mut flags = UnshareFlags::empty();
+    make_here(request)?;
+    let mut pins = NewPins::default();
     for kind in kinds {
+        let path = pin::prepare(dir, *kind, name)?;
+        pin::mount_on(&Path::new("/proc/thread-self/ns").join(kind.file()), &path)?;
+        pins.0.push((*kind, path));
+    }
+    Ok(pins.keep())
+}
+
+/// The kinds that a request asks for.
+pub(crate) fn kinds(request: &NamespaceRequest) -> Vec<Kind> {
+    [
+        (request.net, Kind::Net),
+        (request.ipc, Kind::Ipc),
+        (request.uts, Kind::Uts),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted)
+    .map(|(_, kind)| kind)
+    .collect()
+}
+
+/// Makes the calling thread part of new namespaces, and sets them up.
+pub(crate) fn make_here(request: &NamespaceRequest) -> Result<(), NamespaceError> {
+    let mut flags = UnshareFlags::empty();
+    for kind in kinds(request) {
         flags |= match kind {
             Kind::Net => UnshareFlags::NEWNET,
             Kind::Ipc => UnshareFlags::NEWIPC,
@@ -110,26 +126,21 @@ fn make(
     for (key, value) in &request.sysctls {
         sysctl::set(key, value)?;
     }
-    let mut pins = NewPins::default();
-    for kind in kinds {
-        let path = pin::prepare(dir, *kind, name)?;
-        pin::mount_on(&Path::new("/proc/thread-self/ns").join(kind.file()), &path)?;
-        pins.0.push((*kind, path));
-    }
-    Ok(pins.keep())
+    Ok(())
 }
 
 /// Pins made by one call, which go again unless all of them could be made.
 #[derive(Default)]
-struct NewPins(Vec<(Kind, PathBuf)>);
+pub(crate) struct NewPins(pub(crate) Vec<(Kind, PathBuf)>);
 
 impl NewPins {
-    fn keep(mut self) -> PinnedNamespaces {
+    pub(crate) fn keep(mut self) -> PinnedNamespaces {
         let mut pinned = PinnedNamespaces::default();
         for (kind, path) in self.0.drain(..) {
             match kind {
                 Kind::Net => pinned.net = Some(path),
                 Kind::Ipc => pinned.ipc = Some(path),
+                Kind::User => pinned.user = Some(path),
                 _ => pinned.uts = Some(path),
             }
         }

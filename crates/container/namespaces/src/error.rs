@@ -31,6 +31,20 @@ pub enum NamespaceError {
         /// What the system said.
         source: io::Error,
     },
+    /// The kernel refused a map of ids.
+    #[error("write the id map {map}")]
+    IdMap {
+        /// The map: ids inside, ids outside, how many.
+        map: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The helper could not do it.
+    #[error("make the namespaces of a user namespace: {reason}")]
+    Helper {
+        /// What it said.
+        reason: String,
+    },
     /// The host name was refused.
     #[error("set host name `{hostname}`")]
     Hostname {

@@ -9,7 +9,9 @@ mod create;
 mod error;
 mod pin;
 mod sysctl;
+mod user;
 
 pub use create::{NamespaceRequest, PinnedNamespaces, create_pinned};
 pub use error::NamespaceError;
 pub use pin::{Kind, pin_existing, pin_path, remove_pin, remove_pinned};
+pub use user::{IdMaps, IdRange, create_pinned_with_users, run_helper};
