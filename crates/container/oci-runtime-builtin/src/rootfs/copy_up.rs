@@ -14,8 +14,9 @@ const MAX_DEPTH: usize = 64;
 
 /// Copies everything in directory `from` to directory `to`. Nothing is followed out of `from`.
 pub(crate) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let from = reopen_directory(from, c".")?;
-    copy_directory(&from, to, 0)
+    // Both may be descriptors that only name their directories.
+    let (from, to) = (reopen_directory(from, c".")?, reopen_directory(to, c".")?);
+    copy_directory(&from, to.as_fd(), 0)
 }
 
 fn copy_directory(from: &OwnedFd, to: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
