@@ -159,10 +159,7 @@ fn all_mounts(
 ) -> Vec<Mount> {
     let privilege = request.privilege();
     let rootfs = request.rootfs_writability();
-    let sys = match (&request.namespaces.user, &request.namespaces.network) {
-        (Some(_), NamespaceSource::Host) => SysSource::Host,
-        _ => SysSource::Fresh,
-    };
+    let sys = SysSource::of(request.namespaces);
     let mut mounts = fixed::kernel_mounts(sys);
     mounts.push(fixed::cgroup_mount(Writability::ReadOnly));
     mounts.extend(fixed::container_files(request.files, rootfs));

@@ -35,7 +35,8 @@ pub fn sandbox_spec(request: &SandboxSpecRequest<'_>) -> Result<Spec, SpecError>
     let mut spec = process::empty_spec(request.hostname);
     spec.set_process(Some(made));
     spec.set_root(Some(process::root(request.rootfs, Writability::ReadOnly)));
-    let mut mounts = fixed::kernel_mounts(fixed::SysSource::Fresh);
+    let sys = fixed::SysSource::of(request.namespaces);
+    let mut mounts = fixed::kernel_mounts(sys);
     mounts.extend(fixed::sandbox_files(request.files));
     spec.set_mounts(Some(mounts));
     spec.set_annotations(Some(request.annotations.clone().into_iter().collect()));

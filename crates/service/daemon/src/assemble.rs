@@ -31,7 +31,7 @@ use crate::{
     StartError, Startup,
     adapters::{
         backend::{BackendEvent, BackendSettings, Processes},
-        host::{DeviceSettings, Host, Profiles},
+        host::{DeviceSettings, Host, Profiles, SELinux, load_default},
         images::StoreImages,
         namespaced_auth::NamespacedAuth,
         network::CniNetwork,
@@ -110,6 +110,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         auth_dir: config.image.namespaced_auth_dir.clone(),
         engine: OnceLock::new(),
     });
+    load_default(&config.runtime.apparmor_profile);
     let ports = Ports {
         images: images.clone(),
         records: Arc::new(StoreRecords {
@@ -124,6 +125,10 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             driver,
             parents: Arc::default(),
             profiles: Arc::new(profiles(config)),
+            selinux: SELinux::new(
+                config.runtime.selinux,
+                config.runtime.hostnetwork_disable_selinux,
+            ),
             devices: Arc::new(device_settings(config)?),
             hooks_dirs: config.runtime.hooks_dir.clone(),
         }),
@@ -144,7 +149,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         handlers: handlers.features,
         features: v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: true,
         },
         config: serde_json::json!({"sandboxImage": config.image.pause_image}).to_string(),
     };
@@ -307,6 +312,8 @@ fn device_settings(config: &Config) -> Result<DeviceSettings, StartError> {
         .collect::<Result<_, _>>();
     Ok(DeviceSettings {
         additional: additional.map_err(StartError::part("read additional_devices"))?,
+        allowed: config.runtime.allowed_devices.clone(),
+        owned_by_user: config.runtime.device_ownership_from_security_context,
         without_host_devices: config
             .runtimes
             .iter()
@@ -333,6 +340,14 @@ fn settings(
         version: crate::VERSION.to_owned(),
         default_handler: runtime.default_runtime.clone(),
         handlers,
+        workloads: config
+            .workloads
+            .values()
+            .map(|workload| {
+                let activation = workload.activation_annotation.clone();
+                (activation, workload.allowed_annotations.clone())
+            })
+            .collect(),
         log_dir: config.root.log_dir.to_string_lossy().into_owned(),
         pod_events: runtime.enable_pod_events,
         sysctls: sysctls.map_err(StartError::part("read default_sysctls"))?,
@@ -342,7 +357,8 @@ fn settings(
         pause_image: config.image.pause_image.clone(),
         always_pause: !runtime.drop_infra_ctr,
         image_volumes: match config.image.image_volumes {
-            ImageVolumes::Mkdir | ImageVolumes::Bind => crioxide_engine::ImageVolumes::Mkdir,
+            ImageVolumes::Mkdir => crioxide_engine::ImageVolumes::Mkdir,
+            ImageVolumes::Bind => crioxide_engine::ImageVolumes::Bind,
             ImageVolumes::Ignore => crioxide_engine::ImageVolumes::Ignore,
         },
         cgroups: host.cgroup,

@@ -12,6 +12,7 @@ use crioxide_engine::{Handler, ports::PortError};
 use crioxide_monitor_client::{RuntimeCommand, conmon::ConmonProgram};
 use crioxide_oci_runtime::{CgroupDriver, CommandRuntime, OciRuntime};
 use crioxide_oci_runtime_builtin::BuiltinRuntime;
+use oci_spec::runtime::Features;
 
 use crate::adapters::backend::HandlerRuntime;
 
@@ -56,15 +57,15 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
             .flatten()
             .any(|option| option == "rro");
         handlers.runtimes.insert(name.clone(), loaded);
-        handlers
-            .settings
-            .insert(name.clone(), engine_handler(handler));
+        let user_namespaces = maps_ids(&features);
+        let mut settings = engine_handler(handler);
+        settings.id_mapped_mounts = user_namespaces;
+        handlers.settings.insert(name.clone(), settings);
         let entry = |name: &str| v1::RuntimeHandler {
             name: name.to_owned(),
             features: Some(v1::RuntimeHandlerFeatures {
                 recursive_read_only_mounts: recursive_read_only,
-                // Not before pods with user namespaces are made.
-                user_namespaces: false,
+                user_namespaces,
             }),
         };
         handlers.features.push(entry(name));
@@ -81,12 +82,22 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
     Ok(handlers)
 }
 
+/// Whether a runtime can map the ids of mounts.
+fn maps_ids(features: &Features) -> bool {
+    let linux = features.linux().as_ref();
+    let extensions = linux.and_then(|linux| linux.mount_extensions().as_ref());
+    let id_map = extensions.and_then(|extensions| extensions.idmap().as_ref());
+    id_map.is_some_and(|id_map| *id_map.enabled() == Some(true))
+}
+
 fn engine_handler(handler: &RuntimeHandler) -> Handler {
     let minimum = handler.minimum_memory_bytes().unwrap_or(0);
     Handler {
         minimum_memory: i64::try_from(minimum).unwrap_or(i64::MAX),
         default_annotations: handler.default_annotations.clone(),
         allowed_annotations: handler.allowed_annotations.clone(),
+        id_mapped_mounts: false,
+        foreign: handler.binary != RuntimeBinary::Builtin,
     }
 }
 

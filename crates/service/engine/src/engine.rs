@@ -9,6 +9,7 @@ use crate::{
     container::Container,
     creations::Creations,
     error::{EngineError, ErrorKind},
+    image_claims::{ImageClaims, ImageRemoval},
     index::{Index, LookupError},
     pod::Pod,
     ports::Ports,
@@ -29,6 +30,7 @@ pub(crate) struct Inner {
     pub(crate) containers: Index<Container>,
     pub(crate) pod_creations: Arc<Creations<PodId>>,
     pub(crate) container_creations: Arc<Creations<ContainerId>>,
+    pub(crate) image_claims: Arc<ImageClaims>,
 }
 
 impl Engine {
@@ -43,6 +45,7 @@ impl Engine {
                 containers: Index::default(),
                 pod_creations: Arc::default(),
                 container_creations: Arc::default(),
+                image_claims: Arc::default(),
             }),
         }
     }
@@ -67,14 +70,30 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Whether an image is the source of a container, and of which.
-    #[must_use]
-    pub fn user_of_image(&self, image_id: &str) -> Option<String> {
+    /// Claims an image for its removal: no container is made from it or mounts it while the claim lasts.
+    ///
+    /// # Errors
+    /// The id of a container that needs the image.
+    pub fn claim_image_for_removal(&self, image_id: &str) -> Result<ImageRemoval, String> {
+        let recorded = || self.user_of_image(image_id);
+        self.inner.image_claims.remove_image(image_id, recorded)
+    }
+
+    /// A container that was made from an image or mounts it.
+    fn user_of_image(&self, image_id: &str) -> Option<String> {
+        let mounts = |container: &Container| {
+            let mut images = container
+                .info
+                .volumes
+                .iter()
+                .filter_map(|v| v.image.as_ref());
+            images.any(|image| image.image == image_id)
+        };
         self.inner
             .containers
             .all()
             .iter()
-            .find(|c| c.info.image_ref == image_id)
+            .find(|c| c.info.image_ref == image_id || mounts(c))
             .map(|c| c.id.to_string())
     }
 

@@ -10,15 +10,18 @@ mod container;
 mod creations;
 mod engine;
 mod error;
+mod image_claims;
 mod index;
 mod ops;
 mod pod;
 pub mod ports;
 mod settings;
 mod undo;
+mod user_namespace;
 mod view;
 
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};
+pub use image_claims::ImageRemoval;
 pub use ops::{ExecSyncOutput, Restored};
 pub use settings::{Handler, ImageVolumes, Settings};

@@ -16,8 +16,12 @@ use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::SandboxAnnotations;
 use tokio::sync::{Mutex, watch};
 
-use crate::ports::{NamespacePaths, PodNetwork, ProcessId, RecordDirs, SandboxPaths};
+use crate::{
+    ports::{Labels, NamespacePaths, PodNetwork, ProcessId, RecordDirs, SandboxPaths},
+    user_namespace,
+};
 use crioxide_cri_api::v1;
+use crioxide_runtime_spec::namespaces::UserNamespaceSource;
 
 /// The pause process of a pod-level PID namespace.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(crate) struct Pod {
     pub(crate) dirs: RecordDirs,
     pub(crate) namespaces: NamespacePaths,
     pub(crate) paths: SandboxPaths,
+    /// SELinux labels.
+    pub(crate) labels: Labels,
     pub(crate) pause: Option<Pause>,
     /// OCI spec of the record, for verbose status and the containers' sysctls.
     pub(crate) spec: std::sync::Arc<str>,
@@ -58,6 +64,7 @@ pub(crate) struct PodParts {
     pub(crate) dirs: RecordDirs,
     pub(crate) namespaces: NamespacePaths,
     pub(crate) paths: SandboxPaths,
+    pub(crate) labels: Labels,
     pub(crate) pause: Option<Pause>,
     pub(crate) spec: std::sync::Arc<str>,
     pub(crate) stopped: bool,
@@ -73,6 +80,7 @@ impl Pod {
             dirs: parts.dirs,
             namespaces: parts.namespaces,
             paths: parts.paths,
+            labels: parts.labels,
             pause: parts.pause,
             spec: parts.spec,
             gate: Mutex::new(()),
@@ -145,6 +153,11 @@ impl Pod {
             .write()
             .expect("no holder of this lock panics")
             .remove(id);
+    }
+
+    /// Its user namespace; `None` for the node's.
+    pub(crate) fn user(&self) -> Option<UserNamespaceSource> {
+        user_namespace::of_record(&self.info.namespace_options, self.namespaces.user.clone())
     }
 
     /// The pod as its network sees it.

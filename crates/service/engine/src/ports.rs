@@ -17,12 +17,12 @@ pub use backend::{
     KillScope, MonitorReport, PodHome, ProcessId,
 };
 pub use host::{
-    ConfinementRequest, DevicesRequest, HooksRequest, MissingSource, NamespacePaths,
-    NamespaceRequest, SandboxFiles, SandboxHost, SandboxPaths,
+    ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,
+    NamespacePaths, NamespaceRequest, Owner, Ownership, SandboxFiles, SandboxHost, SandboxPaths,
 };
 pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};
-pub use records::{Marker, NewRecord, RecordDirs, Records, StoredRecord};
+pub use records::{ImageMount, Marker, NewRecord, RecordDirs, Records, StoredRecord};
 pub use sessions::{
     AttachSession, ExecSession, OutputStream, PortConnection, Session, SessionEnd, SessionInput,
     SessionOutput, SessionTerminal, TerminalSize,

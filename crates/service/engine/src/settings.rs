@@ -1,8 +1,11 @@
 //! What the configuration means to the engine.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
-use crioxide_runtime_spec::{HostFacts, SpecDefaults, resources::CgroupFacts};
+use crioxide_runtime_spec::{HostFacts, SpecDefaults, annotation_filter, resources::CgroupFacts};
 
 /// A runtime handler, as pods choose it.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +16,10 @@ pub struct Handler {
     pub default_annotations: BTreeMap<String, String>,
     /// Annotations with an effect that its pods may use.
     pub allowed_annotations: Vec<String>,
+    /// It can map the ids of mounts.
+    pub id_mapped_mounts: bool,
+    /// A program other than ours. It looks up a container's root with the rights that the container has.
+    pub foreign: bool,
 }
 
 /// What becomes of the volumes that images declare.
@@ -20,6 +27,8 @@ pub struct Handler {
 pub enum ImageVolumes {
     /// Directories in the container's own file system.
     Mkdir,
+    /// Directories of the host that go with the container.
+    Bind,
     /// They are ignored.
     Ignore,
 }
@@ -29,6 +38,8 @@ pub enum ImageVolumes {
 pub struct Settings {
     /// Our version.
     pub version: String,
+    /// Annotations that make a pod part of a workload, with those that it may use then.
+    pub workloads: Vec<(String, Vec<String>)>,
     /// Handler of pods that name none.
     pub default_handler: String,
     /// Handlers by name.
@@ -57,4 +68,28 @@ pub struct Settings {
     pub host: HostFacts,
     /// Configured defaults for specs.
     pub defaults: SpecDefaults,
+}
+
+impl Settings {
+    /// Removes the annotations that reach into the runtime or the node and that nobody allowed pods of this handler.
+    pub(crate) fn filter_annotations(
+        &self,
+        handler: &str,
+        pod: &HashMap<String, String>,
+        annotations: &HashMap<String, String>,
+    ) -> HashMap<String, String> {
+        let of_handler = self.handlers.get(handler);
+        let mut allowed = of_handler
+            .map(|handler| handler.allowed_annotations.clone())
+            .unwrap_or_default();
+        for (activation, more) in &self.workloads {
+            if pod.contains_key(activation) {
+                allowed.extend_from_slice(more);
+            }
+        }
+        let sorted = annotations.clone().into_iter().collect();
+        annotation_filter::filter(sorted, &allowed)
+            .into_iter()
+            .collect()
+    }
 }

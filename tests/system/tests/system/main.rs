@@ -13,6 +13,7 @@ mod network;
 mod resources;
 mod restart;
 mod scene;
+mod security;
 mod service;
 mod smoke;
 mod streaming;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::mount;
+use crate::namespaces::{NamespaceSource, NamespaceSources};
 
 /// Files and directories of the pod that are mounted into its containers; `None` leaves the mount out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +99,17 @@ pub enum SysSource {
     Fresh,
     /// The node's, because a user namespace may not mount a sysfs for the node's network.
     Host,
+}
+
+impl SysSource {
+    /// The one for these namespaces.
+    #[must_use]
+    pub fn of(namespaces: &NamespaceSources) -> Self {
+        match (&namespaces.user, &namespaces.network) {
+            (Some(_), NamespaceSource::Host) => Self::Host,
+            _ => Self::Fresh,
+        }
+    }
 }
 
 /// `/sys/fs/cgroup`.

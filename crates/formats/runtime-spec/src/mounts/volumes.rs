@@ -115,7 +115,10 @@ pub fn prepare(
             (MountPropagation::PropagationHostToContainer, None) => Some("rslave"),
             (_, current) => current,
         };
-        options.push(write_option(request, recursive)?);
+        options.push(match source.image {
+            Some(_) => "ro",
+            None => write_option(request, recursive)?,
+        });
         options.push("bind");
         let mut made = mount(
             &request.container_path,
@@ -123,7 +126,9 @@ pub fn prepare(
             &source.path.to_string_lossy(),
             &options,
         );
-        if !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty() {
+        // An image is mounted with its ids mapped already.
+        let maps = !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty();
+        if maps && source.image.is_none() {
             made.set_uid_mappings(Some(request.uid_mappings.iter().map(id_mapping).collect()));
             made.set_gid_mappings(Some(request.gid_mappings.iter().map(id_mapping).collect()));
         }
@@ -206,7 +211,7 @@ fn record(request: &v1::Mount, source: &VolumeSource) -> Volume {
     Volume {
         container_path: request.container_path.clone(),
         host_path: source.path.to_string_lossy().into_owned(),
-        readonly: request.readonly,
+        readonly: request.readonly || source.image.is_some(),
         recursive_read_only: request.recursive_read_only,
         propagation: request.propagation,
         selinux_relabel: request.selinux_relabel,

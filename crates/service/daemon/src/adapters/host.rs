@@ -1,29 +1,38 @@
 //! Namespaces, files, mounts and cgroups of pods on the real host.
 
+mod apparmor;
 mod confinement;
 mod devices;
 mod hooks;
 mod mount_source;
+mod relabel;
+mod root_directories;
 mod sandbox_files;
+mod selinux;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{
-    ConfinementRequest, DevicesRequest, HooksRequest, MissingSource, NamespacePaths,
-    NamespaceRequest, PortError, PortResult, RecordDirs, SandboxFiles, SandboxHost, SandboxPaths,
+    ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,
+    NamespacePaths, NamespaceRequest, Owner, PortError, PortResult, RecordDirs, SandboxFiles,
+    SandboxHost, SandboxPaths,
 };
-use crioxide_files::InRoot;
 use crioxide_names::PodId;
+use crioxide_namespaces::{IdMaps, IdRange, create_pinned_with_users};
 use crioxide_runtime_spec::{Confinement, Devices, mounts::volumes::VolumeSource};
 
 use crate::{blocking, pod_cgroup::OwnParents};
 
+pub(crate) use apparmor::load_default;
 pub(crate) use confinement::Profiles;
+pub(crate) use relabel::file as label_file;
+pub(crate) use selinux::SELinux;
 
 /// The host side of pods.
 #[derive(Debug)]
@@ -32,6 +41,7 @@ pub(crate) struct Host {
     pub(crate) driver: Driver,
     pub(crate) parents: Arc<OwnParents>,
     pub(crate) profiles: Arc<Profiles>,
+    pub(crate) selinux: SELinux,
     pub(crate) devices: Arc<devices::DeviceSettings>,
     pub(crate) hooks_dirs: Vec<PathBuf>,
 }
@@ -67,7 +77,19 @@ impl SandboxHost for Host {
                 hostname: request.uts.then_some(request.hostname),
                 sysctls: request.sysctls,
             };
-            let mut pinned = crioxide_namespaces::create_pinned(&dir, &name, &wanted)?;
+            let mut pinned = match &request.user {
+                None => crioxide_namespaces::create_pinned(&dir, &name, &wanted)?,
+                Some(user) => {
+                    let maps = IdMaps {
+                        uids: id_ranges(&user.uids),
+                        gids: id_ranges(&user.gids),
+                    };
+                    // The running program, even if its file was replaced meanwhile.
+                    let mut helper = Command::new("/proc/self/exe");
+                    helper.arg("namespaces");
+                    create_pinned_with_users(&dir, &name, &wanted, &maps, helper)?
+                }
+            };
             if !request.net {
                 // As CRI-O: port forwarding and statistics find the host's network by the same kind of path.
                 let (kind, own) = (
@@ -77,7 +99,7 @@ impl SandboxHost for Host {
                 match crioxide_namespaces::pin_existing(&dir, &name, kind, own) {
                     Ok(path) => pinned.net = Some(path),
                     Err(error) => {
-                        for path in [pinned.ipc, pinned.uts].iter().flatten() {
+                        for path in [pinned.ipc, pinned.uts, pinned.user].iter().flatten() {
                             // The error that matters is the first one.
                             let _ = crioxide_namespaces::remove_pin(path);
                         }
@@ -102,9 +124,13 @@ impl SandboxHost for Host {
         .await
     }
 
-    async fn create_pause_root(&self, dirs: &RecordDirs) -> PortResult<PathBuf> {
+    async fn create_pause_root(
+        &self,
+        dirs: &RecordDirs,
+        owner: Option<Owner>,
+    ) -> PortResult<PathBuf> {
         let root = dirs.run.join("pause");
-        blocking::run(move || sandbox_files::create_pause_root(&root)).await
+        blocking::run(move || sandbox_files::create_pause_root(&root, owner)).await
     }
 
     async fn remove_namespaces(&self, pod: &PodId, known: &NamespacePaths) -> PortResult<()> {
@@ -178,16 +204,36 @@ impl SandboxHost for Host {
         blocking::run(move || mount_source::find(&path, missing)).await
     }
 
-    async fn create_in_root(&self, rootfs: &Path, directories: Vec<String>) -> PortResult<()> {
+    async fn check_root(&self, rootfs: &Path) -> PortResult<()> {
         let rootfs = rootfs.to_owned();
-        blocking::run(move || {
-            let root = InRoot::open(&rootfs)?;
-            for directory in directories {
-                root.mkdir_all(&directory, 0o755)?;
-            }
-            Ok::<_, PortError>(())
-        })
-        .await
+        blocking::run(move || root_directories::check(&rootfs)).await
+    }
+
+    async fn create_in_root(
+        &self,
+        rootfs: &Path,
+        directories: Vec<String>,
+        owner: Option<Owner>,
+    ) -> PortResult<()> {
+        let rootfs = rootfs.to_owned();
+        blocking::run(move || root_directories::create(&rootfs, &directories, owner)).await
+    }
+
+    async fn labels(&self, request: LabelRequest) -> PortResult<Labels> {
+        self.selinux.labels(&request)
+    }
+
+    fn keep_label(&self, mount_label: &str) {
+        self.selinux.keep(mount_label);
+    }
+
+    fn release_label(&self, mount_label: &str) {
+        self.selinux.release(mount_label);
+    }
+
+    async fn relabel(&self, volume: &Path, label: &str) -> PortResult<()> {
+        let (volume, label) = (volume.to_owned(), label.to_owned());
+        blocking::run(move || relabel::volume(&volume, &label)).await
     }
 
     async fn confinement(&self, request: ConfinementRequest) -> PortResult<Confinement> {
@@ -197,7 +243,11 @@ impl SandboxHost for Host {
 
     async fn devices(&self, request: DevicesRequest) -> PortResult<Devices> {
         let settings = self.devices.clone();
-        if !request.privileged && request.requested.is_empty() && settings.additional.is_empty() {
+        if !request.privileged
+            && request.requested.is_empty()
+            && request.annotated.is_empty()
+            && settings.additional.is_empty()
+        {
             return Ok(Devices::default());
         }
         blocking::run(move || settings.find(&request)).await
@@ -207,6 +257,15 @@ impl SandboxHost for Host {
         let dirs = self.hooks_dirs.clone();
         blocking::run(move || hooks::choose(&dirs, &request)).await
     }
+}
+
+fn id_ranges(mappings: &[oci_spec::runtime::LinuxIdMapping]) -> Vec<IdRange> {
+    let range = |mapping: &oci_spec::runtime::LinuxIdMapping| IdRange {
+        inside: mapping.container_id(),
+        outside: mapping.host_id(),
+        count: mapping.size(),
+    };
+    mappings.iter().map(range).collect()
 }
 
 /// The pins by kind.

@@ -232,11 +232,13 @@ impl ImageService for StoreImages {
     }
 
     async fn remove(&self, image: &str) -> PortResult<()> {
+        // Held until the image is gone.
+        let mut _claim = None;
         if let (Some(engine), Some(info)) = (self.engine.get(), self.find(image).await?)
             && info.repo_tags.len() <= 1
-            && let Some(user) = engine.user_of_image(info.id.as_str())
         {
-            return Err(format!("the image is in use by {user}").into());
+            let claim = engine.claim_image_for_removal(info.id.as_str());
+            _claim = Some(claim.map_err(|user| format!("the image is in use by {user}"))?);
         }
         let (images, image) = (self.images.clone(), image.to_owned());
         blocking::run(move || {

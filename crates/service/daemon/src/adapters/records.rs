@@ -1,5 +1,7 @@
 //! Records and root filesystems in the containers/storage store.
 
+mod images;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -7,14 +9,16 @@ use std::{
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Marker, NewRecord, PortError, PortResult, RecordDirs, Records, StoredRecord,
+    ImageMount, Marker, NewRecord, Ownership, PortError, PortResult, RecordDirs, Records,
+    StoredRecord,
 };
 use crioxide_files::{AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited};
 use crioxide_names::ContainerId;
 use crioxide_node_records::StorageMetadata;
+use crioxide_runtime_spec::namespaces::UserNamespaceSource;
 use crioxide_store::{
-    ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce,
-    Volatility,
+    ContainerRecord, IdRange, LayerId, MountAccess, MountIds, MountOptions, NewContainer, Store,
+    UnmountForce, Volatility,
 };
 
 use crate::blocking;
@@ -44,6 +48,56 @@ fn layer_of(store: &Store, id: &ContainerId) -> PortResult<Option<LayerId>> {
     }
 }
 
+fn ranges(mappings: &[oci_spec::runtime::LinuxIdMapping]) -> Vec<IdRange> {
+    let range = |mapping: &oci_spec::runtime::LinuxIdMapping| IdRange {
+        container_id: mapping.container_id(),
+        host_id: mapping.host_id(),
+        size: mapping.size(),
+    };
+    mappings.iter().map(range).collect()
+}
+
+/// What the store needs to know of a user namespace, which is pinned by now.
+pub(super) fn mount_ids(user: &UserNamespaceSource) -> Option<MountIds> {
+    Some(MountIds {
+        namespace: user.path.clone()?,
+        uids: ranges(&user.uids),
+        gids: ranges(&user.gids),
+    })
+}
+
+fn give_to(path: &Path, ownership: &Ownership) -> PortResult<()> {
+    super::host::label_file(path, &ownership.label)?;
+    let Some(owner) = ownership.owner else {
+        return Ok(());
+    };
+    let changed = std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid));
+    changed
+        .map_err(|error| format!("cannot change the owner of {}: {error}", path.display()).into())
+}
+
+/// Adds the right to pass to every directory above, as CRI-O does for containers with a user namespace.
+fn open_the_way(rootfs: &Path) -> PortResult<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    for directory in rootfs.ancestors() {
+        let failed = |error| {
+            format!(
+                "cannot open the way through {}: {error}",
+                directory.display()
+            )
+        };
+        let mode = std::fs::metadata(directory)
+            .map_err(failed)?
+            .permissions()
+            .mode();
+        if mode & 0o111 != 0o111 {
+            let wider = std::fs::Permissions::from_mode((mode & 0o7777) | 0o111);
+            std::fs::set_permissions(directory, wider).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 fn create(store: &Store, record: NewRecord) -> PortResult<RecordDirs> {
     let mut parent_layer = None;
     let mut image = String::new();
@@ -63,11 +117,19 @@ fn create(store: &Store, record: NewRecord) -> PortResult<RecordDirs> {
         image,
         parent_layer,
         metadata: record.metadata.to_json(),
-        process_label: String::new(),
-        mount_label: String::new(),
+        process_label: record.labels.process,
+        mount_label: record.labels.mount,
         mount_options: Vec::new(),
-        uid_map: Vec::new(),
-        gid_map: Vec::new(),
+        uid_map: record
+            .user
+            .as_ref()
+            .map(|user| ranges(&user.uids))
+            .unwrap_or_default(),
+        gid_map: record
+            .user
+            .as_ref()
+            .map(|user| ranges(&user.gids))
+            .unwrap_or_default(),
         volatility: Volatility::Volatile,
     })?;
     StoreRecords::dirs(store, id.as_str())
@@ -143,14 +205,21 @@ impl Records for StoreRecords {
         blocking::run(move || create(&store, record)).await
     }
 
-    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf> {
-        let (store, id) = (self.store.clone(), id.clone());
+    async fn mount(
+        &self,
+        id: &ContainerId,
+        user: Option<UserNamespaceSource>,
+        label: &str,
+    ) -> PortResult<PathBuf> {
+        let (store, id, label) = (self.store.clone(), id.clone(), label.to_owned());
         blocking::run(move || {
             let layer = layer_of(&store, &id)?
                 .ok_or_else(|| format!("container {id} is not in the store"))?;
             let options = MountOptions {
                 access: MountAccess::ReadWrite,
                 volatility: Volatility::Volatile,
+                ids: user.as_ref().and_then(mount_ids),
+                mount_label: label,
                 ..MountOptions::default()
             };
             Ok::<_, PortError>(store.mount(&layer, &options)?)
@@ -167,6 +236,41 @@ impl Records for StoreRecords {
             Ok::<_, PortError>(())
         })
         .await
+    }
+
+    async fn mount_image(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        image: &ImageMount,
+    ) -> PortResult<PathBuf> {
+        let (store, run, image) = (self.store.clone(), dirs.run.clone(), image.clone());
+        blocking::run(move || images::mount(&store, &run, number, &image)).await
+    }
+
+    async fn unmount_images(&self, dirs: &RecordDirs) -> PortResult<()> {
+        let run = dirs.run.clone();
+        blocking::run(move || images::unmount_all(&run)).await
+    }
+
+    async fn make_volume(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        ownership: Ownership,
+    ) -> PortResult<PathBuf> {
+        let run = dirs.run.clone();
+        blocking::run(move || {
+            let path = images::make_volume(&run, number)?;
+            give_to(&path, &ownership)?;
+            Ok::<_, PortError>(path)
+        })
+        .await
+    }
+
+    async fn open_the_way(&self, rootfs: &Path) -> PortResult<()> {
+        let rootfs = rootfs.to_owned();
+        blocking::run(move || open_the_way(&rootfs)).await
     }
 
     async fn remove(&self, id: &ContainerId) -> PortResult<()> {
@@ -232,10 +336,12 @@ impl Records for StoreRecords {
         dirs: &RecordDirs,
         name: &'static str,
         content: Vec<u8>,
+        ownership: Ownership,
     ) -> PortResult<PathBuf> {
         let path = dirs.run.join(name);
         blocking::run(move || {
             atomic_write(&path, &content, VOLATILE)?;
+            give_to(&path, &ownership)?;
             Ok::<_, PortError>(path)
         })
         .await

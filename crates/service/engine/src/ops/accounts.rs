@@ -11,7 +11,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 use crate::{
     EngineError,
     error::Context as _,
-    ports::{Ports, RecordDirs},
+    ports::{Ownership, Ports, RecordDirs},
 };
 
 /// Resolves the user inside `rootfs`, and makes account files with the missing lines where the image lacks them
@@ -24,6 +24,7 @@ pub(crate) async fn resolve_user(
     request: UserRequest<'_>,
     dirs: &RecordDirs,
     rootfs: &Path,
+    ownership: &Ownership,
 ) -> Result<(ResolvedUser, Vec<Mount>), EngineError> {
     let read = |path: &'static str| async move {
         ports
@@ -48,14 +49,14 @@ pub(crate) async fn resolve_user(
         let made = synthesize::passwd(passwd, account)
             .map_err(|error| EngineError::refused(crate::chain(&error)))?;
         if let Some(content) = made {
-            mounts.push(replace(ports, dirs, "passwd", "/etc/passwd", content).await?);
+            mounts.push(replace(ports, dirs, "passwd", content, ownership).await?);
         }
     }
     if let Some(group) = &group {
         let made = synthesize::group(group, user.gid)
             .map_err(|error| EngineError::refused(crate::chain(&error)))?;
         if let Some(content) = made {
-            mounts.push(replace(ports, dirs, "group", "/etc/group", content).await?);
+            mounts.push(replace(ports, dirs, "group", content, ownership).await?);
         }
     }
     Ok((user, mounts))
@@ -65,12 +66,16 @@ async fn replace(
     ports: &Ports,
     dirs: &RecordDirs,
     name: &'static str,
-    destination: &str,
     content: Vec<u8>,
+    ownership: &Ownership,
 ) -> Result<Mount, EngineError> {
-    let path = ports.records.write_run_file(dirs, name, content).await;
-    let path = path.doing(|| format!("failed to write {destination} for a container"))?;
-    Ok(bind(destination, &path))
+    let written = ports
+        .records
+        .write_run_file(dirs, name, content, ownership.clone());
+    let path = written
+        .await
+        .doing(|| format!("failed to write /etc/{name} for a container"))?;
+    Ok(bind(&format!("/etc/{name}"), &path))
 }
 
 /// A bind mount of one of our own files.

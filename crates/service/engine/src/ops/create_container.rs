@@ -123,13 +123,16 @@ impl Engine {
     ) -> Result<Container, EngineError> {
         let ports = &self.inner.ports;
         let created = now_nanoseconds();
-        let dirs = ports.records.create(new_record(plan, created)).await;
+        let labels = self.container_labels(plan).await?;
+        let record = new_record(plan, created, &labels);
+        let dirs = ports.records.create(record).await;
         let dirs = dirs.doing(|| format!("failed to create container {}", plan.name))?;
         let (records, id) = (ports.records.clone(), plan.id.clone());
         undo.push("the container's record", move || async move {
             records.remove(&id).await
         });
-        let rootfs = ports.records.mount(&plan.id).await;
+        let user = plan.pod.user();
+        let rootfs = ports.records.mount(&plan.id, user, &labels.mount).await;
         let rootfs =
             rootfs.doing(|| format!("failed to mount the root of container {}", plan.name))?;
         let (records, id) = (ports.records.clone(), plan.id.clone());
@@ -137,9 +140,13 @@ impl Engine {
             records.unmount(&id).await
         });
 
-        let output = self.container_spec(plan, &dirs, &rootfs).await?;
-        let allowed = self.allowed_annotations(plan);
-        let info = annotations(plan, &rootfs, output.volumes, created, allowed);
+        self.prepare_for_others(plan, &rootfs).await?;
+        let (records, owned_dirs) = (ports.records.clone(), dirs.clone());
+        undo.push("the container's images", move || async move {
+            records.unmount_images(&owned_dirs).await
+        });
+        let output = self.container_spec(plan, &dirs, &rootfs, &labels).await?;
+        let info = annotations(plan, &rootfs, output.volumes, created);
         let mut spec = output.spec;
         spec.set_annotations(Some(info.to_map().into_iter().collect()));
         self.add_hooks(plan, &info, &mut spec).await?;

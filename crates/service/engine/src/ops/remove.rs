@@ -55,6 +55,10 @@ impl Engine {
             "unmount its root",
             ports.records.unmount(&container.id).await,
         );
+        failures.note(
+            "unmount its images",
+            ports.records.unmount_images(&container.dirs).await,
+        );
         failures.check(|| format!("failed to remove container {}", container.id))?;
         failures.note(
             "remove its record",
@@ -134,6 +138,7 @@ impl Engine {
             ports.records.remove(&(&pod.id).into()).await,
         );
         failures.check(|| format!("failed to remove pod {}", pod.id))?;
+        ports.host.release_label(&pod.labels.mount);
         self.inner.pods.remove(pod.id.as_str(), &pod.info.name);
         tracing::info!("Removed pod sandbox: {}", pod.id);
         Ok(())

@@ -16,8 +16,8 @@ use crate::{
     error::Context as _,
     pod::{Pause, Pod, PodParts},
     ports::{
-        Adoption, MonitorReport, NamespacePaths, PodHome, PodNetwork, ProcessId, SandboxPaths,
-        StoredRecord,
+        Adoption, Labels, MonitorReport, NamespacePaths, PodHome, PodNetwork, ProcessId,
+        SandboxPaths, StoredRecord,
     },
 };
 
@@ -251,12 +251,15 @@ impl Engine {
             containerenv: record.dirs.run.join(".containerenv"),
             shm: info.shm_path.clone().into(),
         };
+        let labels = recorded_labels(&spec);
+        self.inner.ports.host.keep_label(&labels.mount);
         Ok(Pod::new(PodParts {
             id,
             info,
             dirs: record.dirs.clone(),
             namespaces,
             paths,
+            labels,
             pause,
             spec: text.into(),
             stopped,
@@ -326,6 +329,7 @@ impl Engine {
             );
         }
         warn(&record.id, ports.records.unmount(&record.id).await);
+        warn(&record.id, ports.records.unmount_images(&record.dirs).await);
         warn(&record.id, ports.records.remove(&record.id).await);
     }
 
@@ -432,6 +436,22 @@ fn addresses(cni_result: &str) -> Vec<String> {
     ips.filter_map(|ip| ip["address"].as_str()?.split('/').next())
         .map(str::to_owned)
         .collect()
+}
+
+/// The SELinux labels that the record's spec names.
+fn recorded_labels(spec: &oci_spec::runtime::Spec) -> Labels {
+    Labels {
+        process: spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.selinux_label().clone())
+            .unwrap_or_default(),
+        mount: spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.mount_label().clone())
+            .unwrap_or_default(),
+    }
 }
 
 /// The pins that the record's spec names.

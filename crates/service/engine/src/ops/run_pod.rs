@@ -21,15 +21,17 @@ use crate::{
     ops::exits::now_nanoseconds,
     pod::{Pause, Pod, PodParts, pod_network},
     ports::{
-        ContainerProcess, CreateProcess, NamespacePaths, NamespaceRequest, NetworkResult, PodHome,
-        RecordDirs, SandboxFiles, SandboxPaths,
+        ContainerProcess, CreateProcess, Labels, NamespacePaths, NamespaceRequest, NetworkResult,
+        Ownership, PodHome, RecordDirs, SandboxFiles, SandboxPaths,
     },
     undo::Undo,
+    user_namespace,
 };
 use plan::{Plan, checked_metadata};
 use record::{new_record, pause_state, spoofed_state};
 
 pub(crate) use plan::identity;
+pub(crate) use record::apply_labels;
 
 /// Size of a pod's /dev/shm, bytes (CRI-O's default).
 const SHM_SIZE: u64 = 64 << 20;
@@ -38,6 +40,7 @@ struct Made {
     namespaces: NamespacePaths,
     network: NetworkResult,
     paths: SandboxPaths,
+    labels: Labels,
 }
 
 impl Engine {
@@ -87,7 +90,13 @@ impl Engine {
         let ports = &self.inner.ports;
         let record_id = ContainerId::from(&plan.id);
         let created = now_nanoseconds();
-        let record = new_record(plan, &self.inner.settings.pause_image, created);
+        let labels = self.pod_labels(plan).await?;
+        let (host, label) = (ports.host.clone(), labels.mount.clone());
+        undo.push("the pod's label", move || async move {
+            host.release_label(&label);
+            Ok(())
+        });
+        let record = new_record(plan, &self.inner.settings.pause_image, created, &labels);
         let dirs = ports
             .records
             .create(record)
@@ -111,13 +120,13 @@ impl Engine {
         let prepared = ports.host.prepare_cgroup(&dirs, &plan.cgroup_parent).await;
         prepared.doing(|| format!("failed to make the cgroup of pod {}", plan.name))?;
 
-        let mut made = self.make_parts(plan, &dirs, undo).await?;
+        let mut made = self.make_parts(plan, &dirs, labels, undo).await?;
         let info = self.annotations(plan, &made, created);
         let pause_root = match plan.pause {
             true => Some(
                 ports
                     .host
-                    .create_pause_root(&dirs)
+                    .create_pause_root(&dirs, user_namespace::root_of(plan.user.as_ref()))
                     .await
                     .doing(|| format!("pod {}", plan.name))?,
             ),
@@ -136,7 +145,10 @@ impl Engine {
         let mut pause = None;
         if !plan.pause {
             let state = spoofed_state(created)?;
-            let saved = ports.records.write_run_file(&dirs, "state.json", state);
+            let saved =
+                ports
+                    .records
+                    .write_run_file(&dirs, "state.json", state, Ownership::default());
             let saved = saved.await.map(drop);
             saved.doing(|| format!("failed to record pod {}", plan.name))?;
         }
@@ -162,6 +174,7 @@ impl Engine {
             dirs,
             namespaces: made.namespaces,
             paths: made.paths,
+            labels: made.labels,
             pause,
             spec: text.into(),
             stopped: false,
@@ -175,11 +188,12 @@ impl Engine {
         &self,
         plan: &Plan,
         dirs: &RecordDirs,
+        labels: Labels,
         undo: &mut Undo,
     ) -> Result<Made, EngineError> {
         let (network, files, monitor) = tokio::join!(
             self.make_network(plan),
-            self.make_files(plan, dirs),
+            self.make_files(plan, dirs, &labels.mount),
             self.make_monitor(plan, dirs)
         );
         let (namespaces, files, monitor) =
@@ -190,6 +204,7 @@ impl Engine {
             namespaces,
             network,
             paths,
+            labels,
         })
     }
 
@@ -238,6 +253,7 @@ impl Engine {
             net: !host_network,
             ipc: plan.options.ipc() != v1::NamespaceMode::Node,
             uts: true,
+            user: plan.user.clone(),
             sysctls: plan
                 .sysctls
                 .iter()
@@ -284,11 +300,15 @@ impl Engine {
         }
     }
 
-    async fn make_files(&self, plan: &Plan, dirs: &RecordDirs) -> Part<SandboxPaths> {
+    async fn make_files(&self, plan: &Plan, dirs: &RecordDirs, label: &str) -> Part<SandboxPaths> {
         let files = SandboxFiles {
             resolv_conf: plan.resolv_conf.clone(),
             hostname: plan.hostname.clone(),
             shm_size: (plan.options.ipc() != v1::NamespaceMode::Node).then_some(SHM_SIZE),
+            ownership: Ownership {
+                owner: user_namespace::root_of(plan.user.as_ref()),
+                label: label.to_owned(),
+            },
         };
         let mut undo = Undo::default();
         let host = self.inner.ports.host.clone();

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
 use crioxide_names::PodId;
-use crioxide_runtime_spec::{Confinement, Devices, mounts::volumes::VolumeSource};
+use crioxide_runtime_spec::{
+    Confinement, Devices, mounts::volumes::VolumeSource, namespaces::UserNamespaceSource,
+};
 use oci_spec::runtime::Capability;
 
 use super::{PortResult, RecordDirs};
@@ -19,10 +21,52 @@ pub struct NamespaceRequest {
     pub ipc: bool,
     /// Own UTS namespace.
     pub uts: bool,
+    /// Own user namespace, to which all the others belong.
+    pub user: Option<UserNamespaceSource>,
     /// Sysctls to set inside, already checked to be namespaced.
     pub sysctls: Vec<(String, String)>,
     /// Host name, for an own UTS namespace.
     pub hostname: String,
+}
+
+/// Who a file is to belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id of the node.
+    pub uid: u32,
+    /// Group id of the node.
+    pub gid: u32,
+}
+
+/// How a file is to look to the processes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ownership {
+    /// Root of the pod's user namespace, if it has one.
+    pub owner: Option<Owner>,
+    /// SELinux label; empty without.
+    pub label: String,
+}
+
+/// SELinux labels of a pod or container; empty where it has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Of its processes.
+    pub process: String,
+    /// Of its files.
+    pub mount: String,
+}
+
+/// What SELinux labels depend on.
+#[derive(Debug, Clone, Default)]
+pub struct LabelRequest {
+    /// Parts that the request names.
+    pub options: Option<v1::SeLinuxOption>,
+    /// Namespaces, some of which cannot be shared across labels.
+    pub namespaces: Option<v1::NamespaceOption>,
+    /// Nearly unconfined.
+    pub privileged: bool,
+    /// For a container: the labels of its pod. A pod gets categories of its own.
+    pub pod: Option<Labels>,
 }
 
 /// Pinned namespaces, as paths.
@@ -49,6 +93,8 @@ pub struct SandboxFiles {
     pub hostname: String,
     /// Size of /dev/shm in bytes; `None` if the pod uses the host's.
     pub shm_size: Option<u64>,
+    /// How they look.
+    pub ownership: Ownership,
 }
 
 /// Where these files are.
@@ -97,6 +143,12 @@ pub struct DevicesRequest {
     pub privileged: bool,
     /// Those asked for.
     pub requested: Vec<v1::Device>,
+    /// The annotation that asks for more, among those that the configuration allows.
+    pub annotated: String,
+    /// Who is to own them, where the configuration says so.
+    pub user: Option<u32>,
+    /// Which group is to own them.
+    pub group: Option<u32>,
 }
 
 /// What the conditions of OCI hooks look at.
@@ -120,7 +172,11 @@ pub trait SandboxHost: Send + Sync {
         request: &NamespaceRequest,
     ) -> PortResult<NamespacePaths>;
     /// A root filesystem that holds nothing but the program `/pause`.
-    async fn create_pause_root(&self, dirs: &RecordDirs) -> PortResult<PathBuf>;
+    async fn create_pause_root(
+        &self,
+        dirs: &RecordDirs,
+        owner: Option<Owner>,
+    ) -> PortResult<PathBuf>;
     /// Removes every pin of the pod; missing ones are no error. `known` names pins that are not ours by name.
     async fn remove_namespaces(&self, pod: &PodId, known: &NamespacePaths) -> PortResult<()>;
     /// Writes the files and mounts /dev/shm.
@@ -140,13 +196,24 @@ pub trait SandboxHost: Send + Sync {
     async fn create_log_dir(&self, path: &str) -> PortResult<()>;
     /// The source of a bind mount, with links resolved and what the node knows about the mount it lies on.
     async fn mount_source(&self, path: &str, missing: MissingSource) -> PortResult<VolumeSource>;
+    /// Refuses a root whose /dev, /proc or /sys is a link, which runtimes other than ours may follow on the host.
+    async fn check_root(&self, rootfs: &std::path::Path) -> PortResult<()>;
     /// Makes directories inside a root filesystem where they are missing: image volumes, the working directory.
     async fn create_in_root(
         &self,
         rootfs: &std::path::Path,
         directories: Vec<String>,
+        owner: Option<Owner>,
     ) -> PortResult<()>;
-    /// Profiles and labels for a process.
+    /// SELinux labels; those of a pod are to be released.
+    async fn labels(&self, request: LabelRequest) -> PortResult<Labels>;
+    /// Counts the label of a pod of before a restart.
+    fn keep_label(&self, mount_label: &str);
+    /// Gives back what `labels` or `keep_label` took.
+    fn release_label(&self, mount_label: &str);
+    /// Labels everything of a volume.
+    async fn relabel(&self, volume: &std::path::Path, label: &str) -> PortResult<()>;
+    /// Profiles for a process.
     async fn confinement(&self, request: ConfinementRequest) -> PortResult<Confinement>;
     /// Devices for a container.
     async fn devices(&self, request: DevicesRequest) -> PortResult<Devices>;

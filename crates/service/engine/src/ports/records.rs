@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use crioxide_names::{ContainerId, ImageId};
 use crioxide_node_records::StorageMetadata;
+use crioxide_runtime_spec::namespaces::UserNamespaceSource;
 
-use super::PortResult;
+use super::{Labels, Ownership, PortResult};
 
 /// Where a record keeps its files.
 #[derive(Debug, Clone)]
@@ -28,6 +29,23 @@ pub struct NewRecord {
     pub image: Option<ImageId>,
     /// CRI-O's own part of the record.
     pub metadata: StorageMetadata,
+    /// The pod's user namespace.
+    pub user: Option<UserNamespaceSource>,
+    /// SELinux labels.
+    pub labels: Labels,
+}
+
+/// An image to be mounted into a container.
+#[derive(Debug, Clone)]
+pub struct ImageMount {
+    /// The image.
+    pub image: ImageId,
+    /// What of it, relative to its root; empty for all.
+    pub sub_path: String,
+    /// The pod's user namespace.
+    pub user: Option<UserNamespaceSource>,
+    /// SELinux label of the files.
+    pub label: String,
 }
 
 /// A record found in the store at start.
@@ -66,9 +84,34 @@ pub trait Records: Send + Sync {
     /// Adds a record with its read-write layer.
     async fn create(&self, record: NewRecord) -> PortResult<RecordDirs>;
     /// Mounts the read-write layer and returns the root filesystem.
-    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf>;
+    async fn mount(
+        &self,
+        id: &ContainerId,
+        user: Option<UserNamespaceSource>,
+        label: &str,
+    ) -> PortResult<PathBuf>;
     /// Unmounts it; not being mounted is no error.
     async fn unmount(&self, id: &ContainerId) -> PortResult<()>;
+    /// Mounts an image read-only for a container, as its `number`th one, and returns where. With `sub_path`: the place of
+    /// that in it, looked up inside the image.
+    async fn mount_image(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        image: &ImageMount,
+    ) -> PortResult<PathBuf>;
+    /// Unmounts all of them; none being mounted is no error.
+    async fn unmount_images(&self, dirs: &RecordDirs) -> PortResult<()>;
+    /// Makes a directory for a volume of a container, as its `number`th one; it goes with the record.
+    async fn make_volume(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        ownership: Ownership,
+    ) -> PortResult<PathBuf>;
+    /// Lets the other users of the node pass through the directories above a container's root. Runtimes other than ours
+    /// look it up as root of the container's user namespace.
+    async fn open_the_way(&self, rootfs: &std::path::Path) -> PortResult<()>;
     /// Removes record, layer and directories; not being there is no error.
     async fn remove(&self, id: &ContainerId) -> PortResult<()>;
     /// Writes config.json to both directories.
@@ -90,6 +133,7 @@ pub trait Records: Send + Sync {
         dirs: &RecordDirs,
         name: &'static str,
         content: Vec<u8>,
+        ownership: Ownership,
     ) -> PortResult<PathBuf>;
     /// All records that are CRI-O's.
     async fn load(&self) -> PortResult<Vec<StoredRecord>>;

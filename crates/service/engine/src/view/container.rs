@@ -168,6 +168,11 @@ fn mount(volume: &Volume) -> v1::Mount {
         selinux_relabel: volume.selinux_relabel,
         propagation: volume.propagation,
         recursive_read_only: volume.recursive_read_only,
+        image: volume.image.as_ref().map(|image| v1::ImageSpec {
+            image: image.image.clone(),
+            user_specified_image: image.user_specified_image.clone(),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

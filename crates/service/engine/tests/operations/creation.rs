@@ -5,7 +5,8 @@ use crate::{
     requests::{container, created, pod, pod_with_infra},
 };
 
-const POD_STEPS: [&str; 8] = [
+const POD_STEPS: [&str; 9] = [
+    "labels",
     "records.create",
     "create_log_dir",
     "prepare_cgroup",
@@ -22,9 +23,10 @@ const INFRA_STEPS: [&str; 5] = [
     "start",
     "save_state",
 ];
-const CONTAINER_STEPS: [&str; 6] = [
+const CONTAINER_STEPS: [&str; 7] = [
     "records.create",
     "mount",
+    "mount_image",
     "confinement",
     "save_config",
     "create",
@@ -67,8 +69,8 @@ async fn a_pod_is_undone_in_reverse() {
     let (taken, mut given) = (of("take "), of("give "));
     given.reverse();
     // Network, files and monitor are taken side by side, so only their places among the others are certain.
-    assert_eq!(taken[..2], ["record", "cgroup"]);
-    assert_eq!(given[..2], ["record", "cgroup"]);
+    assert_eq!(taken[..3], ["label", "record", "cgroup"]);
+    assert_eq!(given[..3], ["label", "record", "cgroup"]);
     assert_eq!(taken.last().map(String::as_str), Some("infra"));
     assert_eq!(given.last().map(String::as_str), Some("infra"));
     let place = |list: &[String], what: &str| list.iter().position(|x| x == what);

@@ -12,9 +12,10 @@ use crioxide_engine::{
     Engine, Handler, ImageVolumes, Settings,
     ports::{
         CgroupStats, ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus,
-        MissingSource, NamespacePaths, NamespaceRequest, Network, NetworkResult, PodNetwork,
-        PortConnection, PortResult, Ports, PullRequest, RecordDirs, ResolvedImage, SandboxFiles,
-        SandboxHost, SandboxPaths, Stats, StoredRecord, Usage,
+        LabelRequest, Labels, MissingSource, NamespacePaths, NamespaceRequest, Network,
+        NetworkResult, Owner, PodNetwork, PortConnection, PortResult, Ports, PullRequest,
+        RecordDirs, ResolvedImage, SandboxFiles, SandboxHost, SandboxPaths, Stats, StoredRecord,
+        Usage,
     },
 };
 use crioxide_names::{ContainerId, ImageId, PodId};
@@ -130,6 +131,7 @@ fn settings() -> Settings {
         version: "1.0.0".to_owned(),
         default_handler: "crioxide".to_owned(),
         handlers: BTreeMap::from([("crioxide".to_owned(), Handler::default())]),
+        workloads: Vec::new(),
         log_dir: "/var/log/pods".to_owned(),
         pod_events: false,
         sysctls: Vec::new(),
@@ -169,7 +171,7 @@ impl SandboxHost for FakeHost {
         })
     }
 
-    async fn create_pause_root(&self, dirs: &RecordDirs) -> PortResult<PathBuf> {
+    async fn create_pause_root(&self, dirs: &RecordDirs, _: Option<Owner>) -> PortResult<PathBuf> {
         self.step("create_pause_root").await?;
         Ok(dirs.run.join("pause"))
     }
@@ -224,8 +226,33 @@ impl SandboxHost for FakeHost {
         })
     }
 
-    async fn create_in_root(&self, _: &Path, _: Vec<String>) -> PortResult<()> {
+    async fn create_in_root(&self, _: &Path, _: Vec<String>, _: Option<Owner>) -> PortResult<()> {
         Ok(())
+    }
+
+    async fn check_root(&self, _: &Path) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn labels(&self, request: LabelRequest) -> PortResult<Labels> {
+        self.step("labels").await?;
+        if request.pod.is_none() {
+            self.take("label");
+        }
+        Ok(Labels {
+            process: "process:s0:c1,c2".to_owned(),
+            mount: "mount:s0:c1,c2".to_owned(),
+        })
+    }
+
+    fn keep_label(&self, _: &str) {}
+
+    fn release_label(&self, _: &str) {
+        self.give("label");
+    }
+
+    async fn relabel(&self, _: &Path, _: &str) -> PortResult<()> {
+        self.step("relabel").await
     }
 
     async fn confinement(&self, _: ConfinementRequest) -> PortResult<Confinement> {

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use crioxide_engine::ports::{Marker, NewRecord, PortResult, RecordDirs, Records, StoredRecord};
+use crioxide_engine::ports::{
+    ImageMount, Marker, NewRecord, Ownership, PortResult, RecordDirs, Records, StoredRecord,
+};
 use crioxide_names::ContainerId;
+use crioxide_runtime_spec::namespaces::UserNamespaceSource;
 
 use crate::host::FakeHost;
 
@@ -57,7 +60,16 @@ impl Records for FakeHost {
         Ok(dirs)
     }
 
-    async fn mount(&self, id: &ContainerId) -> PortResult<PathBuf> {
+    async fn open_the_way(&self, _: &Path) -> PortResult<()> {
+        Ok(())
+    }
+
+    async fn mount(
+        &self,
+        id: &ContainerId,
+        _: Option<UserNamespaceSource>,
+        _: &str,
+    ) -> PortResult<PathBuf> {
         self.step("mount").await?;
         self.take("mount");
         Ok(format!("/mnt/{id}").into())
@@ -67,6 +79,32 @@ impl Records for FakeHost {
         self.step("unmount").await?;
         self.give("mount");
         Ok(())
+    }
+
+    async fn mount_image(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        _: &ImageMount,
+    ) -> PortResult<PathBuf> {
+        self.step("mount_image").await?;
+        self.take("image mount");
+        Ok(dirs.run.join(number.to_string()))
+    }
+
+    async fn unmount_images(&self, _: &RecordDirs) -> PortResult<()> {
+        self.step("unmount_images").await?;
+        self.give("image mount");
+        Ok(())
+    }
+
+    async fn make_volume(
+        &self,
+        dirs: &RecordDirs,
+        number: usize,
+        _: Ownership,
+    ) -> PortResult<PathBuf> {
+        Ok(dirs.run.join(number.to_string()))
     }
 
     async fn remove(&self, id: &ContainerId) -> PortResult<()> {
@@ -107,6 +145,7 @@ impl Records for FakeHost {
         dirs: &RecordDirs,
         name: &'static str,
         _: Vec<u8>,
+        _: Ownership,
     ) -> PortResult<PathBuf> {
         Ok(dirs.run.join(name))
     }

@@ -50,6 +50,14 @@ pub(crate) fn container(pod: &PodId, pod_name: &str) -> v1::CreateContainerReque
                 ..v1::ImageSpec::default()
             }),
             log_path: "main.log".to_owned(),
+            mounts: vec![v1::Mount {
+                container_path: "/image".to_owned(),
+                image: Some(v1::ImageSpec {
+                    image: "busybox".to_owned(),
+                    ..v1::ImageSpec::default()
+                }),
+                ..v1::Mount::default()
+            }],
             linux: Some(v1::LinuxContainerConfig {
                 security_context: Some(v1::LinuxContainerSecurityContext {
                     namespace_options: Some(v1::NamespaceOption {

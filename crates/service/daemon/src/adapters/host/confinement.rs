@@ -8,10 +8,9 @@ use std::{
 
 use crioxide_cri_api::v1;
 use crioxide_engine::ports::{ConfinementRequest, PortError};
-use crioxide_files::{read_limited, read_to_string_limited};
+use crioxide_files::read_limited;
 use crioxide_runtime_spec::{
-    Confinement,
-    apparmor::{self, AppArmor},
+    Confinement, apparmor,
     request::Privilege,
     seccomp::{self, KernelVersion, Profile, Target, WantedProfile, resolve::native_arch},
 };
@@ -19,8 +18,6 @@ use oci_spec::runtime::{Capabilities, LinuxSeccomp};
 
 /// Largest profile that is read, bytes.
 const PROFILE_MAX: u64 = 4 << 20;
-const APPARMOR_ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
-const APPARMOR_PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 /// Configured profiles.
 #[derive(Debug, Default)]
@@ -85,7 +82,7 @@ impl Profiles {
     }
 
     fn apparmor(&self, request: &ConfinementRequest) -> Result<Option<String>, PortError> {
-        let enabled = apparmor_enabled();
+        let enabled = super::apparmor::state();
         let security = v1::LinuxContainerSecurityContext {
             apparmor: request.apparmor.clone(),
             privileged: request.privileged,
@@ -95,7 +92,7 @@ impl Profiles {
         let Some(profile) = chosen.filter(|profile| profile != apparmor::UNCONFINED) else {
             return Ok(None);
         };
-        if apparmor_is_loaded(&profile)? {
+        if super::apparmor::is_loaded(&profile)? {
             return Ok(Some(profile));
         }
         if profile == self.apparmor {
@@ -128,19 +125,4 @@ fn kernel_version() -> Result<KernelVersion, PortError> {
             .map_err(|error: seccomp::resolve::ParseKernelVersionError| error.to_string())
     });
     version.clone().map_err(Into::into)
-}
-
-fn apparmor_enabled() -> AppArmor {
-    match std::fs::read(APPARMOR_ENABLED) {
-        Ok(content) if content.first() == Some(&b'Y') => AppArmor::Enabled,
-        _ => AppArmor::Disabled,
-    }
-}
-
-fn apparmor_is_loaded(profile: &str) -> Result<bool, PortError> {
-    let list = read_to_string_limited(APPARMOR_PROFILES, PROFILE_MAX)?;
-    Ok(list.lines().any(|line| {
-        line.rsplit_once(" (")
-            .is_some_and(|(name, _)| name == profile)
-    }))
 }

@@ -8,7 +8,7 @@ use std::{
 use crioxide_engine::ports::{DevicesRequest, PortError};
 use crioxide_runtime_spec::{
     Devices,
-    devices::{DeviceGrant, DeviceRequest},
+    devices::{self, DeviceGrant, DeviceRequest},
 };
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
@@ -22,6 +22,10 @@ pub(crate) struct DeviceSettings {
     pub(crate) additional: Vec<DeviceRequest>,
     /// Handlers with `privileged_without_host_devices`.
     pub(crate) without_host_devices: Vec<String>,
+    /// `allowed_devices`, for the annotation.
+    pub(crate) allowed: Vec<String>,
+    /// `device_ownership_from_security_context`.
+    pub(crate) owned_by_user: bool,
 }
 
 impl DeviceSettings {
@@ -42,6 +46,19 @@ impl DeviceSettings {
                 },
             };
             collect(&device, &mut granted)?;
+        }
+        for device in &devices::parse_annotation(&request.annotated, &self.allowed)? {
+            collect(device, &mut granted)?;
+        }
+        if self.owned_by_user {
+            for grant in &mut granted {
+                if request.user.is_some() {
+                    grant.device.set_uid(request.user);
+                }
+                if request.group.is_some() {
+                    grant.device.set_gid(request.group);
+                }
+            }
         }
         let host = if request.privileged && !self.without_host_devices.contains(&request.handler) {
             let mut found = Vec::new();

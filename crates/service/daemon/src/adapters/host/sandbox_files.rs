@@ -2,7 +2,7 @@
 
 use std::{ffi::CString, io, path::Path};
 
-use crioxide_engine::ports::{PortError, SandboxFiles, SandboxPaths};
+use crioxide_engine::ports::{Owner, PortError, SandboxFiles, SandboxPaths};
 use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited};
 use rustix::{
     fs::CWD,
@@ -45,13 +45,28 @@ pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, P
     )?;
     atomic_write(&paths.containerenv, b"", FILE)?;
     if let Some(size) = files.shm_size {
-        mount_shm(&paths.shm, size)?;
+        mount_shm(&paths.shm, size, &files.ownership.label)?;
+    }
+    for path in [&paths.resolv_conf, &paths.hostname, &paths.containerenv] {
+        super::label_file(path, &files.ownership.label)?;
+    }
+    if let Some(owner) = files.ownership.owner {
+        let own = [&paths.resolv_conf, &paths.hostname, &paths.containerenv];
+        let shm = files.shm_size.map(|_| &paths.shm);
+        for path in own.into_iter().chain(shm) {
+            std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid)).map_err(|error| {
+                format!("cannot change the owner of {}: {error}", path.display())
+            })?;
+        }
     }
     Ok(paths)
 }
 
 /// A root filesystem of one program, for the infra container.
-pub(super) fn create_pause_root(root: &Path) -> Result<std::path::PathBuf, PortError> {
+pub(super) fn create_pause_root(
+    root: &Path,
+    owner: Option<Owner>,
+) -> Result<std::path::PathBuf, PortError> {
     std::fs::create_dir_all(root)
         .map_err(|error| format!("cannot make {}: {error}", root.display()))?;
     let program = AtomicOptions {
@@ -59,10 +74,15 @@ pub(super) fn create_pause_root(root: &Path) -> Result<std::path::PathBuf, PortE
         sync: Sync::None,
     };
     atomic_write(root.join("pause"), crioxide_pause::pause_binary(), program)?;
+    if let Some(owner) = owner {
+        // The runtime makes its mount points in it as the container's root.
+        std::os::unix::fs::lchown(root, Some(owner.uid), Some(owner.gid))
+            .map_err(|error| format!("cannot change the owner of {}: {error}", root.display()))?;
+    }
     Ok(root.to_owned())
 }
 
-fn mount_shm(path: &Path, size: u64) -> Result<(), PortError> {
+fn mount_shm(path: &Path, size: u64, label: &str) -> Result<(), PortError> {
     let failed = |action: &str, error: io::Error| {
         PortError::from(format!("cannot {action} {}: {error}", path.display()))
     };
@@ -70,7 +90,11 @@ fn mount_shm(path: &Path, size: u64) -> Result<(), PortError> {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
         Err(error) => return Err(failed("make", error.into())),
     }
-    let data = CString::new(format!("mode=1777,size={size}")).expect("the options have no NUL");
+    let mut data = format!("mode=1777,size={size}");
+    if !label.is_empty() {
+        data.push_str(&format!(",context=\"{label}\""));
+    }
+    let data = CString::new(data).map_err(|_| format!("label {label:?} has a NUL"))?;
     let flags = MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV;
     mount("shm", path, "tmpfs", flags, data.as_c_str())
         .map_err(|error| failed("mount shared memory at", error.into()))

@@ -1,14 +1,14 @@
 //! What a request for a container means, decided and checked before the host is touched.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crioxide_cri_api::v1;
 use crioxide_names::ContainerId;
 use crioxide_runtime_spec::{labels, log_path};
 
 use crate::{
-    Engine, EngineError, engine::lookup_error, error::Context as _, index::LookupError, pod::Pod,
-    ports::ResolvedImage,
+    Engine, EngineError, engine::lookup_error, error::Context as _, image_claims::ImageUse,
+    index::LookupError, pod::Pod, ports::ResolvedImage,
 };
 
 /// Everything that is decided before the host is touched.
@@ -24,6 +24,10 @@ pub(super) struct Plan {
     pub(super) image_text: String,
     pub(super) log_path: PathBuf,
     pub(super) privileged: bool,
+    /// The images of its volumes, by where they are mounted.
+    pub(super) volume_images: BTreeMap<String, ResolvedImage>,
+    /// Keeps all these images until the container is known.
+    pub(super) _image_uses: Vec<ImageUse>,
 }
 
 impl Engine {
@@ -46,7 +50,7 @@ impl Engine {
 
     pub(super) async fn plan_container(
         &self,
-        config: v1::ContainerConfig,
+        mut config: v1::ContainerConfig,
         sandbox: v1::PodSandboxConfig,
         metadata: v1::ContainerMetadata,
         pod: Arc<Pod>,
@@ -54,6 +58,11 @@ impl Engine {
     ) -> Result<Plan, EngineError> {
         labels::check_sizes(&config.labels)
             .map_err(|error| EngineError::failed(format!("container {name}"), &error))?;
+        config.annotations = self.inner.settings.filter_annotations(
+            &pod.info.runtime_handler,
+            &sandbox.annotations,
+            &config.annotations,
+        );
         let image_text = config
             .image
             .as_ref()
@@ -80,6 +89,17 @@ impl Engine {
         let allowed = images.verify(&image, asked, namespace).await;
         allowed.doing(|| format!("image of container {name}"))?;
         let id = ContainerId::generate();
+        let volume_images = self.volume_images(&config.mounts).await?;
+        let images = std::iter::once(&image).chain(volume_images.values());
+        let image_uses = images
+            .map(|image| {
+                let claims = &self.inner.image_claims;
+                let claim = claims.use_image(image.id.as_str(), id.as_str());
+                claim.ok_or_else(|| {
+                    EngineError::refused(format!("image {} is being removed", image.id))
+                })
+            })
+            .collect::<Result<_, _>>()?;
         let pod_logs = std::path::Path::new(&pod.info.log_path)
             .parent()
             .unwrap_or(std::path::Path::new("/"));
@@ -113,6 +133,8 @@ impl Engine {
             image_text,
             log_path,
             privileged,
+            volume_images,
+            _image_uses: image_uses,
         })
     }
 }

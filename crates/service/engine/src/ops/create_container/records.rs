@@ -7,13 +7,13 @@ use crioxide_node_records::{
     container_state::{ContainerStatus, MonitorProcess, OCI_STATE_VERSION},
     go_time,
 };
-use crioxide_runtime_spec::{annotation_filter, resources, stop_signal};
+use crioxide_runtime_spec::{resources, stop_signal};
 use oci_spec::runtime::Spec;
 
 use super::plan::Plan;
-use crate::ports::{ContainerProcess, CreateProcess, NewRecord, RecordDirs};
+use crate::ports::{ContainerProcess, CreateProcess, Labels, NewRecord, RecordDirs};
 
-pub(super) fn new_record(plan: &Plan, created: i64) -> NewRecord {
+pub(super) fn new_record(plan: &Plan, created: i64, labels: &Labels) -> NewRecord {
     NewRecord {
         id: plan.id.clone(),
         names: vec![plan.name.clone()],
@@ -28,8 +28,11 @@ pub(super) fn new_record(plan: &Plan, created: i64) -> NewRecord {
             created_at: created / 1_000_000_000,
             attempt: plan.metadata.attempt,
             privileged: plan.privileged,
+            mount_label: labels.mount.clone(),
             ..StorageMetadata::default()
         },
+        user: plan.pod.user(),
+        labels: labels.clone(),
     }
 }
 
@@ -58,7 +61,6 @@ pub(super) fn annotations(
     rootfs: &std::path::Path,
     volumes: Vec<Volume>,
     created: i64,
-    allowed: &[String],
 ) -> ContainerAnnotations {
     let info = &plan.pod.info;
     let requested = plan.config.stop_signal();
@@ -80,10 +82,7 @@ pub(super) fn annotations(
         created: go_time::from_unix_nanoseconds(created),
         metadata: (&plan.metadata).into(),
         labels: plan.config.labels.clone().into_iter().collect(),
-        annotations: annotation_filter::filter(
-            plan.config.annotations.clone().into_iter().collect(),
-            allowed,
-        ),
+        annotations: plan.config.annotations.clone().into_iter().collect(),
         inherited: info.annotations.clone(),
         resolv_path: info.resolv_path.clone(),
         mount_point: rootfs.to_string_lossy().into_owned(),

@@ -8,7 +8,11 @@ use crioxide_runtime_spec::{
 };
 
 use super::plan::Plan;
-use crate::{Engine, EngineError};
+use crate::{
+    Engine, EngineError,
+    ports::{Labels, Owner, Ownership},
+    user_namespace,
+};
 
 impl Plan {
     pub(super) fn request_user(&self) -> UserRequest<'_> {
@@ -28,6 +32,19 @@ impl Plan {
         let linux = sandbox.linux.get_or_insert_default();
         linux.security_context.get_or_insert_default().privileged = self.pod.info.privileged;
         sandbox
+    }
+
+    /// Who owns the files that are made for the container: root in its user namespace, if it has one.
+    pub(super) fn root_owner(&self) -> Option<Owner> {
+        user_namespace::root_of(self.pod.user().as_ref())
+    }
+
+    /// How files that are made for the container look to it.
+    pub(super) fn ownership(&self, labels: &Labels) -> Ownership {
+        Ownership {
+            owner: self.root_owner(),
+            label: labels.mount.clone(),
+        }
     }
 
     pub(super) fn pod_files(&self) -> PodFiles {
@@ -86,6 +103,7 @@ impl Plan {
             },
             ipc: source(&paths.ipc),
             uts: source(&paths.uts),
+            user: self.pod.user(),
             ..NamespaceSources::default()
         })
     }

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use crioxide_cri_api::v1;
 use crioxide_node_records::ContainerAnnotations;
-use crioxide_runtime_spec::{ContainerSpecRequest, SpecOutput, container_spec};
+use crioxide_runtime_spec::{ContainerSpecRequest, SpecOutput, annotation_filter, container_spec};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::plan::Plan;
 use crate::{
     Engine, EngineError,
     error::Context as _,
-    ops::accounts,
-    ports::{ConfinementRequest, DevicesRequest, HooksRequest, RecordDirs},
+    ops::{accounts, run_pod},
+    ports::{ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, RecordDirs},
     settings::ImageVolumes,
 };
 
@@ -21,6 +22,7 @@ impl Engine {
         plan: &Plan,
         dirs: &RecordDirs,
         rootfs: &Path,
+        labels: &Labels,
     ) -> Result<SpecOutput, EngineError> {
         let (ports, settings) = (&self.inner.ports, &self.inner.settings);
         let security = plan
@@ -28,17 +30,23 @@ impl Engine {
             .linux
             .as_ref()
             .and_then(|linux| linux.security_context.clone());
-        let (user, mut extra_mounts) =
-            accounts::resolve_user(ports, plan.request_user(), dirs, rootfs)
-                .await
-                .map_err(|error| {
-                    EngineError::refused(format!("container {}: {}", plan.name, error.message()))
-                })?;
-        if let Some(hosts) = self.hosts_file(plan, dirs).await? {
+        let (user, mut extra_mounts) = accounts::resolve_user(
+            ports,
+            plan.request_user(),
+            dirs,
+            rootfs,
+            &plan.ownership(labels),
+        )
+        .await
+        .map_err(|error| {
+            EngineError::refused(format!("container {}: {}", plan.name, error.message()))
+        })?;
+        if let Some(hosts) = self.hosts_file(plan, dirs, labels).await? {
             extra_mounts.push(hosts);
         }
         self.prepare_root(plan, rootfs).await?;
-        let volumes = self.volume_sources(plan).await?;
+        extra_mounts.extend(self.declared_volumes(plan, dirs, labels).await?);
+        let volumes = self.volume_sources(plan, dirs, labels).await?;
         let security = security.unwrap_or_default();
         let mut defaults = settings.defaults.clone();
         if let Some(handler) = settings.handlers.get(&plan.pod.info.runtime_handler) {
@@ -58,13 +66,23 @@ impl Engine {
             apparmor: security.apparmor.clone(),
             capabilities: capabilities.into_iter().collect(),
         });
-        let confinement = confinement
+        let mut confinement = confinement
             .await
             .doing(|| format!("security profiles of container {}", plan.name))?;
+        run_pod::apply_labels(&mut confinement, labels);
         let devices = ports.host.devices(DevicesRequest {
             handler: plan.pod.info.runtime_handler.clone(),
             privileged: plan.privileged,
             requested: plan.config.devices.clone(),
+            annotated: annotation_filter::lookup(
+                &plan.pod.info.annotations,
+                "devices.crio.io",
+                Some(&plan.metadata.name),
+            )
+            .unwrap_or_default()
+            .to_owned(),
+            user: id(security.run_as_user.as_ref()),
+            group: id(security.run_as_group.as_ref()),
         });
         let devices = devices
             .await
@@ -93,14 +111,6 @@ impl Engine {
         .map_err(|error| EngineError::refused(crate::chain(&error)))
     }
 
-    /// The annotations with an effect that this container may use.
-    pub(super) fn allowed_annotations(&self, plan: &Plan) -> &[String] {
-        let handlers = &self.inner.settings.handlers;
-        handlers
-            .get(&plan.pod.info.runtime_handler)
-            .map_or(&[], |handler| &handler.allowed_annotations)
-    }
-
     /// The administrator's hooks go into the spec.
     pub(super) async fn add_hooks(
         &self,
@@ -120,6 +130,40 @@ impl Engine {
         let hooks = self.inner.ports.host.hooks(request).await;
         if let Some(hooks) = hooks.doing(|| format!("hooks of container {}", plan.name))? {
             spec.set_hooks(Some(hooks));
+        }
+        Ok(())
+    }
+
+    /// SELinux labels: the pod's, changed as the request says.
+    pub(super) async fn container_labels(&self, plan: &Plan) -> Result<Labels, EngineError> {
+        let linux = plan.config.linux.as_ref();
+        let security = linux.and_then(|linux| linux.security_context.as_ref());
+        let labels = self.inner.ports.host.labels(LabelRequest {
+            options: security.and_then(|security| security.selinux_options.clone()),
+            namespaces: security.and_then(|security| security.namespace_options.clone()),
+            privileged: plan.privileged,
+            pod: Some(plan.pod.labels.clone()),
+        });
+        labels
+            .await
+            .doing(|| format!("SELinux labels of container {}", plan.name))
+    }
+
+    /// What a runtime other than ours needs, which looks paths up by itself.
+    pub(super) async fn prepare_for_others(
+        &self,
+        plan: &Plan,
+        rootfs: &Path,
+    ) -> Result<(), EngineError> {
+        let (ports, settings) = (&self.inner.ports, &self.inner.settings);
+        let handler = settings.handlers.get(&plan.pod.info.runtime_handler);
+        if !handler.is_some_and(|handler| handler.foreign) {
+            return Ok(());
+        }
+        let failed = || format!("failed to prepare the root of container {}", plan.name);
+        ports.host.check_root(rootfs).await.doing(failed)?;
+        if plan.pod.user().is_some() {
+            ports.records.open_the_way(rootfs).await.doing(failed)?;
         }
         Ok(())
     }
@@ -146,7 +190,7 @@ impl Engine {
             .inner
             .ports
             .host
-            .create_in_root(rootfs, directories)
+            .create_in_root(rootfs, directories, plan.root_owner())
             .await;
         made.doing(|| format!("failed to prepare the root of container {}", plan.name))
     }
@@ -156,6 +200,7 @@ impl Engine {
         &self,
         plan: &Plan,
         dirs: &RecordDirs,
+        labels: &Labels,
     ) -> Result<Option<Mount>, EngineError> {
         let given = plan
             .config
@@ -171,10 +216,15 @@ impl Engine {
             .inner
             .ports
             .records
-            .write_run_file(dirs, "hosts", content.into_bytes())
+            .write_run_file(dirs, "hosts", content.into_bytes(), plan.ownership(labels))
             .await;
         let path =
             path.doing(|| format!("failed to write the hosts file of container {}", plan.name))?;
         Ok(Some(accounts::bind("/etc/hosts", &path)))
     }
+}
+
+/// A user or group of the request, as far as it is one.
+fn id(value: Option<&v1::Int64Value>) -> Option<u32> {
+    value.and_then(|value| u32::try_from(value.value).ok())
 }

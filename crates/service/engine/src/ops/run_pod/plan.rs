@@ -6,7 +6,9 @@ use crioxide_node_records::record_names::PodIdentity;
 use crioxide_runtime_spec::{
     cgroups_path, files,
     hostname::{self, NetworkScope},
-    labels, port_mappings,
+    labels,
+    namespaces::{UserNamespaceSource, user_namespace},
+    port_mappings,
     sysctls::{self, SharedNamespaces},
 };
 
@@ -26,6 +28,8 @@ pub(super) struct Plan {
     pub(super) cgroup_parent: String,
     pub(super) log_dir: String,
     pub(super) privileged: bool,
+    /// A user namespace of the pod's own.
+    pub(super) user: Option<UserNamespaceSource>,
     /// A real infra container holds the pod's PID namespace.
     pub(super) pause: bool,
 }
@@ -33,7 +37,7 @@ pub(super) struct Plan {
 impl Engine {
     pub(super) fn plan_pod(
         &self,
-        config: v1::PodSandboxConfig,
+        mut config: v1::PodSandboxConfig,
         metadata: v1::PodSandboxMetadata,
         name: String,
         handler: String,
@@ -55,6 +59,8 @@ impl Engine {
                 "failed to find runtime handler {handler} from runtime list [{known}]"
             )));
         }
+        config.annotations =
+            settings.filter_annotations(&handler, &config.annotations, &config.annotations);
         let bad = |error: &(dyn std::error::Error + 'static)| {
             EngineError::failed(format!("pod {name}"), error)
         };
@@ -64,6 +70,8 @@ impl Engine {
         let security = linux.security_context.clone().unwrap_or_default();
         let options = security.namespace_options.clone().unwrap_or_default();
         check_namespaces(&name, &options)?;
+        let user = user_namespace::requested(options.userns_options.as_ref())
+            .map_err(|error| bad(&error))?;
         let options_pid = options.pid();
         let host_network = options.network() == v1::NamespaceMode::Node;
         let scope = if host_network {
@@ -113,6 +121,7 @@ impl Engine {
             cgroup_parent: linux.cgroup_parent.clone(),
             log_dir,
             privileged: security.privileged,
+            user,
             pause: options_pid == v1::NamespaceMode::Pod || settings.always_pause,
             config,
         })
@@ -155,13 +164,6 @@ pub(crate) fn identity(metadata: &v1::PodSandboxMetadata) -> PodIdentity<'_> {
 }
 
 fn check_namespaces(name: &str, options: &v1::NamespaceOption) -> Result<(), EngineError> {
-    if let Some(user) = &options.userns_options
-        && user.mode() != v1::NamespaceMode::Node
-    {
-        return Err(EngineError::refused(format!(
-            "pod {name}: user namespaces are not supported yet"
-        )));
-    }
     if options.pid() == v1::NamespaceMode::Target {
         return Err(EngineError::refused(format!(
             "pod {name}: a pod has no target for its PID namespace"

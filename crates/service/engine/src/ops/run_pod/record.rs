@@ -10,7 +10,7 @@ use crioxide_node_records::{
     go_time, record_names,
 };
 use crioxide_runtime_spec::{
-    SandboxSpecRequest, annotation_filter, labels,
+    Confinement, SandboxSpecRequest, labels,
     mounts::fixed::PodFiles,
     namespaces::{NamespaceSource, NamespaceSources},
     port_mappings, sandbox_spec,
@@ -22,9 +22,10 @@ use crate::{
     error::Context as _,
     ops::exits::now_nanoseconds,
     ports::{
-        ConfinementRequest, ContainerProcess, NamespacePaths, NetworkResult, NewRecord, RecordDirs,
-        SandboxPaths,
+        ConfinementRequest, ContainerProcess, LabelRequest, Labels, NamespacePaths, NetworkResult,
+        NewRecord, RecordDirs, SandboxPaths,
     },
+    user_namespace,
 };
 
 impl Engine {
@@ -34,6 +35,7 @@ impl Engine {
             namespaces: NamespacePaths::default(),
             network: NetworkResult::default(),
             paths: SandboxPaths::default(),
+            labels: Labels::default(),
         };
         self.annotations(plan, &nothing, 0)
     }
@@ -41,11 +43,9 @@ impl Engine {
     pub(super) fn annotations(&self, plan: &Plan, made: &Made, created: i64) -> SandboxAnnotations {
         let settings = &self.inner.settings;
         let handler = &settings.handlers[&plan.handler];
-        // What the administrator gives by default needs no permission.
-        let mut annotations = annotation_filter::filter(
-            plan.config.annotations.clone().into_iter().collect(),
-            &handler.allowed_annotations,
-        );
+        // Filtered by the plan; what the administrator gives by default needs no permission.
+        let mut annotations: std::collections::BTreeMap<_, _> =
+            plan.config.annotations.clone().into_iter().collect();
         for (key, value) in &handler.default_annotations {
             annotations
                 .entry(key.clone())
@@ -87,6 +87,20 @@ impl Engine {
         }
     }
 
+    pub(super) async fn pod_labels(&self, plan: &Plan) -> Result<Labels, EngineError> {
+        let linux = plan.config.linux.as_ref();
+        let security = linux.and_then(|linux| linux.security_context.as_ref());
+        let labels = self.inner.ports.host.labels(LabelRequest {
+            options: security.and_then(|security| security.selinux_options.clone()),
+            namespaces: Some(plan.options.clone()),
+            privileged: plan.privileged,
+            pod: None,
+        });
+        labels
+            .await
+            .doing(|| format!("SELinux labels of pod {}", plan.name))
+    }
+
     pub(super) async fn pod_spec(
         &self,
         plan: &Plan,
@@ -110,8 +124,9 @@ impl Engine {
             capabilities: Vec::new(),
         };
         let confinement = self.inner.ports.host.confinement(request).await;
-        let confinement =
+        let mut confinement =
             confinement.doing(|| format!("security profiles of pod {}", plan.name))?;
+        apply_labels(&mut confinement, &made.labels);
         let files = PodFiles {
             shm: Some(made.paths.shm.clone()),
             resolv_conf: Some(made.paths.resolv_conf.clone()),
@@ -138,26 +153,45 @@ impl Engine {
     }
 }
 
+/// Puts SELinux labels among the profiles.
+pub(crate) fn apply_labels(confinement: &mut Confinement, labels: &Labels) {
+    let given = |label: &String| Some(label.clone()).filter(|label| !label.is_empty());
+    confinement.process_label = given(&labels.process);
+    confinement.mount_label = given(&labels.mount);
+}
+
 /// The namespaces of the pod's own container; a PID namespace of its own is not joined but made.
 fn namespace_sources(paths: &NamespacePaths, options: &v1::NamespaceOption) -> NamespaceSources {
     let source = |path: &Option<std::path::PathBuf>| match path {
         Some(path) => NamespaceSource::Path(path.clone()),
         None => NamespaceSource::Host,
     };
+    let user = user_namespace::of_record(&options.into(), paths.user.clone());
+    let host_network = options.network() == v1::NamespaceMode::Node;
     NamespaceSources {
         pid: match (&paths.pid, options.pid()) {
             (Some(path), _) => NamespaceSource::Path(path.clone()),
             (None, v1::NamespaceMode::Node) => NamespaceSource::Host,
             (None, _) => NamespaceSource::Private,
         },
-        network: source(&paths.net),
+        network: match &user {
+            // From a user namespace the way into the node's network is barred; one is in it already.
+            Some(_) if host_network => NamespaceSource::Host,
+            _ => source(&paths.net),
+        },
         ipc: source(&paths.ipc),
         uts: source(&paths.uts),
+        user,
         ..NamespaceSources::default()
     }
 }
 
-pub(super) fn new_record(plan: &Plan, pause_image: &str, created: i64) -> NewRecord {
+pub(super) fn new_record(
+    plan: &Plan,
+    pause_image: &str,
+    created: i64,
+    labels: &Labels,
+) -> NewRecord {
     let infra = record_names::infra_container_name(identity(&plan.metadata));
     NewRecord {
         id: ContainerId::from(&plan.id),
@@ -172,12 +206,14 @@ pub(super) fn new_record(plan: &Plan, pause_image: &str, created: i64) -> NewRec
             metadata_name: plan.metadata.name.clone(),
             uid: plan.metadata.uid.clone(),
             namespace: plan.metadata.namespace.clone(),
-            mount_label: String::new(),
+            mount_label: labels.mount.clone(),
             created_at: created / 1_000_000_000,
             attempt: plan.metadata.attempt,
             pod: true,
             privileged: plan.privileged,
         },
+        user: None,
+        labels: labels.clone(),
     }
 }
 
