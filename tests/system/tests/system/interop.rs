@@ -2,6 +2,8 @@
 
 mod crictl;
 
+mod crictl;
+
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};
 use crioxide_test_support::{TestNode, requirements, skip_unless};

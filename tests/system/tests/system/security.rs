@@ -3,6 +3,7 @@
 mod apparmor;
 mod hostile;
 mod images;
+mod limits;
 mod mounts;
 mod process;
 mod selinux;
