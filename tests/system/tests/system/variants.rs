@@ -98,15 +98,20 @@ pub(crate) async fn one_pid_namespace(handler: &str) -> Result<()> {
     let (pod_id, first) = node.run(&pod, &one, handler).await?;
     let second = node.client.create(&pod_id, &two, &pod).await?;
     node.client.start(&second).await?;
-    let seen = node
-        .client
-        .exec(&first, &["ps", "-o", "pid,args"], 30)
-        .await?;
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-    ensure!(
-        seen.contains("sleep 600") && seen.contains("sleep 601"),
-        "{seen}"
-    );
+    // A start answers when the process is let go, which may be before it is the program asked for.
+    crioxide_test_support::waiting::eventually("both programs", async || {
+        let seen = node
+            .client
+            .exec(&first, &["ps", "-o", "pid,args"], 30)
+            .await?;
+        let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+        ensure!(
+            seen.contains("sleep 600") && seen.contains("sleep 601"),
+            "{seen}"
+        );
+        Ok(())
+    })
+    .await?;
     // Orphans of the pod are reaped by its first process.
     let orphan = node
         .client
