@@ -2,8 +2,6 @@
 
 mod crictl;
 
-mod crictl;
-
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};
 use crioxide_test_support::{TestNode, requirements, skip_unless};

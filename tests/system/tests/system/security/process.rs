@@ -249,6 +249,14 @@ async fn users_and_groups() -> Result<()> {
         );
         node.remove_pods().await?;
     }
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_nobody_knows() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start().await?;
+    let node = &scene.node;
     // A user without an account gets a line in /etc/passwd, and can find itself.
     let id = changed(node, &scene.image, "account", "", |s| {
         s.run_as_user = Some(v1::Int64Value { value: 4242 });

@@ -51,6 +51,13 @@ async fn pods_are_kept_apart() -> Result<()> {
     let volume = node.place().base().join("volume");
     std::fs::create_dir_all(volume.join("deep"))?;
     std::fs::write(volume.join("deep/file"), "secret\n")?;
+    // What a new file's label allows depends on where the tests' files are; nobody lets containers read this type.
+    rustix::fs::setxattr(
+        volume.join("deep/file"),
+        "security.selinux",
+        b"system_u:object_r:shadow_t:s0",
+        rustix::fs::XattrFlags::empty(),
+    )?;
     let mount = |relabel| v1::Mount {
         container_path: "/volume".to_owned(),
         host_path: volume.display().to_string(),
@@ -76,7 +83,8 @@ async fn pods_are_kept_apart() -> Result<()> {
             "cat /volume/deep/file",
             "ermission denied",
         )
-        .await?;
+        .await
+        .context("before the relabelling")?;
     }
     // A second container of the pod has the same label, and a relabelled volume is its own.
     let mut second = node.container("second", &scene.image, &["sleep", "600"]);
@@ -102,7 +110,9 @@ async fn pods_are_kept_apart() -> Result<()> {
     let theirs = label(node, &other).await?;
     ensure!(level(&theirs) != level(&process), "{theirs}");
     if enforcing() {
-        denied(node, &other, "cat /volume/deep/file", "ermission denied").await?;
+        denied(node, &other, "cat /volume/deep/file", "ermission denied")
+            .await
+            .context("from another pod")?;
     }
     // The node's own directories are not relabelled for anybody.
     let mut greedy = node.container("greedy", &scene.image, &["true"]);

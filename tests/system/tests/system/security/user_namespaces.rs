@@ -251,7 +251,6 @@ async fn with_host_network_and_a_pid_namespace_of_the_pod() -> Result<()> {
             pod.clone(),
             node.container("again", &scene.image, &["sleep", "602"]),
         );
-        let mut pod = pod;
         map_users(&mut pod, &mut again, FIRST + COUNT);
         crate::variants::set_namespaces(&mut pod, &mut again, &options);
         let pods = node.client.list_pods().await?;
