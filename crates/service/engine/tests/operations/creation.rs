@@ -151,6 +151,8 @@ async fn what_was_made_is_given_back_by_stop_and_remove() {
         [
             "cgroup",
             "container record",
+            "image mount",
+            "label",
             "monitor",
             "mount",
             "process",

@@ -67,6 +67,8 @@ impl FakeHost {
 
     /// Another daemon on the same host.
     pub(crate) fn daemon(self: &Arc<Self>) -> Engine {
+        // Labels are counted in a daemon's memory.
+        self.give("label");
         let ports = Ports {
             images: self.clone(),
             records: self.clone(),
@@ -245,7 +247,11 @@ impl SandboxHost for FakeHost {
         })
     }
 
-    fn keep_label(&self, _: &str) {}
+    fn keep_label(&self, mount_label: &str) {
+        if !mount_label.is_empty() {
+            self.held.lock().unwrap().insert("label".to_owned());
+        }
+    }
 
     fn release_label(&self, _: &str) {
         self.give("label");
