@@ -340,12 +340,11 @@ fn multus() {
         eprintln!("skipped: needs jq");
         return;
     }
-    for_each(&["bridge", "macvlan"], |name, host, cni| {
+    for_each(&["bridge", "macvlan"], |name, host, _| {
         // Its delegates are programs.
         let Some(reference) = reference_dir().filter(|_| name == "reference") else {
             return;
         };
-        drop(cni);
         host.plugin("multus", include_str!("providers/multus.sh"));
         host.stub("up0");
         let bridge: serde_json::Value =
