@@ -61,7 +61,8 @@ pub(super) struct Layout {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Index {
     schema_version: u32,
-    #[serde(default)]
+    /// CRI-O writes `null` for none.
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(super) manifests: Vec<IndexEntry>,
     #[serde(flatten)]
     more: Map<String, Value>,
@@ -80,6 +81,13 @@ pub(super) struct IndexEntry {
     pub(super) annotations: Map<String, Value>,
     #[serde(flatten)]
     pub(super) more: Map<String, Value>,
+}
+
+fn null_is_empty<'de, D>(deserializer: D) -> Result<Vec<IndexEntry>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl IndexEntry {
@@ -207,5 +215,17 @@ pub(super) fn io(action: &'static str, path: &Path, source: std::io::Error) -> A
         action,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_index_of_cri_o_is_read() {
+        let recorded = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null}"#;
+        let index: Index = serde_json::from_str(recorded).unwrap();
+        assert!(index.manifests.is_empty());
     }
 }
