@@ -49,6 +49,8 @@ pub(super) fn connect(
             table: None,
             mtu: None,
             advmss: None,
+            source: None,
+            scope: None,
         });
     requests.send(inside)?;
     host.routes.settle_link(&name)?;

@@ -1,5 +1,10 @@
 //! The server with a target made up here: what needs timeouts, windows or a client that does as it likes.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -41,7 +41,7 @@ pub enum CommandWriter {
 #[derive(Debug)]
 pub enum CommandReader {
     /// By SPDY, with the numbers of stdout, stderr and error.
-    Spdy(SpdyReader, [u32; 3]),
+    Spdy(Box<SpdyReader>, [u32; 3]),
     /// By WebSocket.
     WebSocket(WebSocketReader),
 }

@@ -23,7 +23,8 @@ pub(super) enum Identity {
     /// Any of this repository, whatever the image is called.
     ExactRepository { docker_repository: String },
     /// As `matchRepoDigestOrExact`, of the name with another beginning.
-    RemapIdentity {
+    #[serde(rename = "remapIdentity")]
+    Remap {
         prefix: String,
         signed_prefix: String,
     },
@@ -56,7 +57,7 @@ impl Identity {
                     false => Err(format!("`{docker_repository}` has a tag or digest")),
                 }
             }
-            Self::RemapIdentity {
+            Self::Remap {
                 prefix,
                 signed_prefix,
             } => {
@@ -93,7 +94,7 @@ impl Identity {
             Self::ExactRepository { docker_repository } => {
                 parse(docker_repository)?.repository() == signed.repository()
             }
-            Self::RemapIdentity {
+            Self::Remap {
                 prefix,
                 signed_prefix,
             } => repo_digest_or_exact(&remapped(wanted()?, prefix, signed_prefix)?, &signed),
