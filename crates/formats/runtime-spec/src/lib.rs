@@ -15,7 +15,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod annotation_filter;
 mod cgroup;
 mod confinement;
 pub mod container;
@@ -36,7 +35,7 @@ pub use confinement::{apparmor, masked_paths, seccomp, selinux};
 pub use container::{SpecOutput, container_spec};
 pub use image_facts::ImageFacts;
 pub use namespaces::user_namespace;
-pub use pod::{files, hostname, labels, log_path, port_mappings, sysctls};
+pub use pod::{annotation_filter, files, hostname, labels, log_path, port_mappings, sysctls};
 pub use process::{OCI_VERSION, capabilities, command, environment, rlimits, stop_signal};
 pub use request::{
     Confinement, ContainerSpecRequest, Devices, HostFacts, SandboxSpecRequest, SpecDefaults,

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 pub use error::CopyError;
 
+use crate::layer::locks::LayerLocks;
 use crate::layer::{LayerError, LayerTask, StagedLayer};
-use crate::layer_locks::LayerLocks;
 use crate::manifest::Descriptor;
 use crate::platform::Platform;
 use crate::progress::{Audience, LayerState, ProgressEvent};

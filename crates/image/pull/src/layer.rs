@@ -3,6 +3,8 @@
 //! The unpacking side sees the end of the blob only after its size and digest were found right, so a staged layer is a
 //! verified one.
 
+pub(crate) mod locks;
+
 mod decompress;
 mod error;
 mod pipe;

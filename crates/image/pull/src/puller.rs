@@ -20,7 +20,7 @@ use crate::artifacts::Artifacts;
 use crate::copy::{CopiedImage, Copier, CopyError};
 use crate::error::{MirrorFailures, PullError, chain};
 use crate::jobs::Jobs;
-use crate::layer_locks::LayerLocks;
+use crate::layer::locks::LayerLocks;
 use crate::manifest::ManifestError;
 use crate::progress::Audience;
 use crate::source::{RegistrySource, Source};

@@ -1,5 +1,7 @@
 //! Whether an image may be used, by its name and its signatures.
 
+pub(crate) mod kept;
+
 use std::sync::Arc;
 
 use crioxide_names::{Digest, ImageReference};

@@ -1,5 +1,12 @@
 //! What plugins share that change what an earlier plugin of the list made.
 
+pub(crate) mod bandwidth;
+pub(crate) mod firewall;
+pub(crate) mod portmap;
+pub(crate) mod source_routing;
+pub(crate) mod tuning;
+pub(crate) mod vrf;
+
 use crioxide_cni::{Call, NetworkResult, PluginError};
 
 use crate::configuration::{invalid, previous_result};

@@ -1,5 +1,8 @@
 //! Address management, delegated to the plugin that the `ipam` section names.
 
+pub(crate) mod host_local;
+pub(crate) mod static_ipam;
+
 use crioxide_cni::{Call, NetworkResult, PluginError, error_code};
 use serde_json::Value;
 

@@ -9,39 +9,26 @@
 
 #![forbid(unsafe_code)]
 
-mod bandwidth;
-mod bridge;
 mod chained;
-mod child_link;
 mod configuration;
 mod executable;
-mod firewall;
 mod flannel;
-mod host_device;
-mod host_local;
+mod interfaces;
 mod ipam;
 mod iptables;
 mod links;
-mod loopback;
 mod masquerade;
 mod owner;
 mod pod_check;
-mod pod_side;
-mod portmap;
-mod ptp;
 mod removal;
 mod sockets;
-mod source_routing;
-mod static_ipam;
 mod sysctl;
-mod tuning;
-mod vrf;
 
 use std::sync::Arc;
 
 use crioxide_cni::{Plugin, PluginSource};
 
-use child_link::ChildLink;
+use interfaces::child_link::ChildLink;
 use sockets::NftSockets;
 
 pub use executable::run_as_executable;
@@ -77,29 +64,29 @@ pub struct Builtin {
 impl PluginSource for Builtin {
     fn plugin(&self, plugin_type: &str) -> Option<Box<dyn Plugin>> {
         Some(match plugin_type {
-            "bandwidth" => Box::new(bandwidth::Bandwidth),
-            "bridge" => Box::new(bridge::Bridge {
+            "bandwidth" => Box::new(chained::bandwidth::Bandwidth),
+            "bridge" => Box::new(interfaces::bridge::Bridge {
                 sockets: Arc::clone(&self.sockets),
             }),
             "dummy" => Box::new(ChildLink::Dummy),
-            "firewall" => Box::new(firewall::Firewall),
+            "firewall" => Box::new(chained::firewall::Firewall),
             "flannel" => Box::new(flannel::Flannel),
-            "host-device" => Box::new(host_device::HostDevice),
-            "host-local" => Box::new(host_local::HostLocal),
+            "host-device" => Box::new(interfaces::host_device::HostDevice),
+            "host-local" => Box::new(ipam::host_local::HostLocal),
             "ipvlan" => Box::new(ChildLink::IpVlan),
-            "loopback" => Box::new(loopback::Loopback),
+            "loopback" => Box::new(interfaces::loopback::Loopback),
             "macvlan" => Box::new(ChildLink::MacVlan),
-            "portmap" => Box::new(portmap::Portmap {
+            "portmap" => Box::new(chained::portmap::Portmap {
                 sockets: Arc::clone(&self.sockets),
             }),
-            "ptp" => Box::new(ptp::PointToPoint {
+            "ptp" => Box::new(interfaces::ptp::PointToPoint {
                 sockets: Arc::clone(&self.sockets),
             }),
-            "sbr" => Box::new(source_routing::SourceRouting),
-            "static" => Box::new(static_ipam::StaticIpam),
-            "tuning" => Box::new(tuning::Tuning),
+            "sbr" => Box::new(chained::source_routing::SourceRouting),
+            "static" => Box::new(ipam::static_ipam::StaticIpam),
+            "tuning" => Box::new(chained::tuning::Tuning),
             "vlan" => Box::new(ChildLink::Vlan),
-            "vrf" => Box::new(vrf::Vrf),
+            "vrf" => Box::new(chained::vrf::Vrf),
             _ => return None,
         })
     }

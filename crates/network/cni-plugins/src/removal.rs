@@ -4,7 +4,7 @@ use crioxide_netlink::nft::{Family, NftSocket, Transaction};
 use crioxide_netlink::{LinkRequests, NetlinkError, RouteSocket};
 use rustix::io::Errno;
 
-use crate::{masquerade, portmap};
+use crate::{chained::portmap, masquerade};
 
 /// A network could not be taken apart completely.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,10 @@ use crioxide_store::{BigData, LayerId, NewImage, NewLayer, Store};
 
 use super::CopyError;
 use super::resolve::ResolvedImage;
-use crate::kept_signatures;
 use crate::layer::{LayerError, StagedLayer};
 use crate::manifest::Descriptor;
 use crate::source::RawManifest;
+use crate::trust::kept;
 
 /// Records the staged layers on their parents, base layer first, and then the image.
 ///
@@ -84,7 +84,7 @@ fn record(
     });
     let own = big_data.last().and_then(|item| item.digest.clone());
     let (metadata, kept) = match &own {
-        Some(own) => kept_signatures::to_keep(own, &image.signatures),
+        Some(own) => kept::to_keep(own, &image.signatures),
         None => ("{}".to_owned(), Vec::new()),
     };
     big_data.extend(kept);

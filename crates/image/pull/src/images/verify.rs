@@ -6,7 +6,7 @@ use crioxide_names::{Digest, ImageReference, ParseReferenceError};
 use crioxide_registry::{LoadPolicyError, Policy, PolicyError, Signed, Transport};
 
 use super::{Images, ImagesError};
-use crate::kept_signatures::kept;
+use crate::trust::kept::kept;
 
 /// Why an image may not be used, or why that cannot be said.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::configuration::{invalid, open_netns, previous_result, read, versions};
-use crate::{ipam, pod_check, pod_side};
+use crate::{interfaces::pod_side, ipam, pod_check};
 
 const NAME: &str = "host-device";
 

@@ -12,7 +12,7 @@ use super::device::{ensure_bridge, ensure_gateways};
 use super::{NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
 use crate::sockets::NftSockets;
-use crate::{ipam, links, masquerade, pod_side};
+use crate::{interfaces::pod_side, ipam, links, masquerade};
 
 /// Names are random; a taken one is simply replaced.
 const NAME_TRIES: u32 = 4;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{Keys, NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
 use crate::sockets::NftSockets;
-use crate::{ipam, links, masquerade, pod_side, sysctl};
+use crate::{interfaces::pod_side, ipam, links, masquerade, sysctl};
 
 pub(super) fn attach(
     call: &Call<'_>,

@@ -9,7 +9,7 @@ use crioxide_netlink::{
 use serde_json::Value;
 
 use crate::configuration::{invalid, open_netns, previous_result, versions};
-use crate::{ipam, links, pod_check, pod_side, sysctl};
+use crate::{interfaces::pod_side, ipam, links, pod_check, sysctl};
 use settings::Settings;
 
 /// One of the four.
