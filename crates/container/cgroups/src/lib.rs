@@ -31,5 +31,8 @@ pub use oom::OomWatch;
 pub use path::{CgroupPath, Driver, ParseCgroupPathError, slice_directory};
 pub use processes::CgroupProcessError;
 pub use remove::RemoveCgroupError;
-pub use stats::{CgroupStats, MemoryStats};
+pub use stats::{
+    CgroupDetail, CgroupStats, CpuDetail, DeviceIo, HugePages, MemoryDetail, MemoryLimits,
+    MemoryStats, Pressure, Stalled, StatsBuffer, StatsReader,
+};
 pub use systemd::SystemdError;

@@ -1,11 +1,17 @@
 //! Usage figures of one cgroup.
 
+mod detail;
+mod pressure;
+mod reader;
+
 use std::time::Duration;
 
-use crate::{Cgroup, CgroupLayout, files};
+pub use detail::{CgroupDetail, CpuDetail, DeviceIo, HugePages, MemoryDetail};
+pub use pressure::{Pressure, Stalled};
+pub use reader::{MemoryLimits, StatsBuffer, StatsReader};
 
 /// Usage and limits at one moment. `None` means that the host does not tell, or for limits that there is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CgroupStats {
     /// Processor time used so far.
     pub cpu_usage: Option<Duration>,
@@ -15,6 +21,12 @@ pub struct CgroupStats {
     pub tasks: Option<u64>,
     /// Highest allowed number of tasks.
     pub task_limit: Option<u64>,
+    /// Time lost for lack of processors (version 2, kernels with PSI).
+    pub cpu_pressure: Option<Pressure>,
+    /// Time lost for lack of memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Time lost waiting for disks.
+    pub io_pressure: Option<Pressure>,
 }
 
 /// Memory figures, in bytes where not said otherwise.
@@ -40,91 +52,37 @@ pub struct MemoryStats {
     pub swap_limit: Option<u64>,
 }
 
-impl Cgroup {
-    /// Reads the present figures; what cannot be read is `None`.
-    pub fn stats(&self) -> CgroupStats {
-        let pids = self.controller_directory("pids");
-        CgroupStats {
-            cpu_usage: self.cpu_usage(),
-            memory: self.memory_stats(),
-            tasks: pids
-                .as_ref()
-                .and_then(|d| files::read_number(&d.join("pids.current")).ok().flatten()),
-            task_limit: pids
-                .as_ref()
-                .and_then(|d| files::read_number(&d.join("pids.max")).ok().flatten()),
-        }
-    }
-
-    fn cpu_usage(&self) -> Option<Duration> {
-        match self.layout {
-            CgroupLayout::Unified(root) => {
-                let text = files::read(&root.join(&self.directory).join("cpu.stat")).ok()?;
-                files::keyed(&text, "usage_usec").map(Duration::from_micros)
-            }
-            CgroupLayout::Legacy(_) => {
-                let file = self.controller_directory("cpuacct")?.join("cpuacct.usage");
-                files::read(&file)
-                    .ok()?
-                    .trim()
-                    .parse()
-                    .ok()
-                    .map(Duration::from_nanos)
-            }
-        }
-    }
-
-    fn memory_stats(&self) -> Option<MemoryStats> {
-        let directory = self.controller_directory("memory")?;
-        let stat = files::read(&directory.join("memory.stat")).ok()?;
-        let number = |file: &str| files::read_number(&directory.join(file)).ok().flatten();
-        let stats = match self.layout {
-            CgroupLayout::Unified(_) => {
-                // The root cgroup has no `memory.current`.
-                let usage = number("memory.current")?;
-                let mut stats = from_stat(
-                    usage,
-                    &stat,
-                    ["inactive_file", "anon", "pgfault", "pgmajfault"],
-                );
-                stats.limit = number("memory.max");
-                stats.swap_usage = number("memory.swap.current");
-                stats.swap_limit = number("memory.swap.max");
-                stats
-            }
-            CgroupLayout::Legacy(_) => {
-                let usage = number("memory.usage_in_bytes")?;
-                let keys = [
-                    "total_inactive_file",
-                    "total_rss",
-                    "total_pgfault",
-                    "total_pgmajfault",
-                ];
-                let mut stats = from_stat(usage, &stat, keys);
-                stats.limit = number("memory.limit_in_bytes");
-                stats.swap_usage =
-                    number("memory.memsw.usage_in_bytes").map(|both| both.saturating_sub(usage));
-                let both_limit = number("memory.memsw.limit_in_bytes");
-                stats.swap_limit =
-                    both_limit.map(|both| both.saturating_sub(stats.limit.unwrap_or(0)));
-                stats
-            }
+impl MemoryStats {
+    /// Figures from `memory.stat` of either version.
+    pub(crate) fn from_stat(usage: u64, stat: &str, unified: bool) -> Self {
+        let keys = match unified {
+            true => ["inactive_file", "anon", "pgfault", "pgmajfault"],
+            false => [
+                "total_inactive_file",
+                "total_rss",
+                "total_pgfault",
+                "total_pgmajfault",
+            ],
         };
-        Some(stats)
-    }
-}
-
-fn from_stat(usage: u64, stat: &str, keys: [&str; 4]) -> MemoryStats {
-    let [inactive_file, rss, page_faults, major_page_faults] =
-        keys.map(|key| files::keyed(stat, key).unwrap_or(0));
-    MemoryStats {
-        usage,
-        working_set: usage.saturating_sub(inactive_file),
-        rss,
-        inactive_file,
-        page_faults,
-        major_page_faults,
-        ..MemoryStats::default()
+        let [mut inactive_file, mut rss, mut faults, mut major] = [0; 4];
+        let places = [&mut inactive_file, &mut rss, &mut faults, &mut major];
+        let mut places: Vec<_> = keys.into_iter().zip(places).collect();
+        for line in stat.lines() {
+            if let Some((key, value)) = line.split_once(' ')
+                && let Some((_, place)) = places.iter_mut().find(|(wanted, _)| *wanted == key)
+            {
+                **place = value.trim().parse().unwrap_or(0);
+            }
+        }
+        Self {
+            usage,
+            working_set: usage.saturating_sub(inactive_file),
+            rss,
+            inactive_file,
+            page_faults: faults,
+            major_page_faults: major,
+            ..Self::default()
+        }
     }
 }
 
@@ -134,11 +92,8 @@ mod tests {
 
     #[test]
     fn working_set_never_falls_below_zero() {
-        let stats = from_stat(
-            100,
-            "anon 7\ninactive_file 300\npgfault 2\npgmajfault 1\n",
-            ["inactive_file", "anon", "pgfault", "pgmajfault"],
-        );
+        let stat = "anon 7\ninactive_file 300\npgfault 2\npgmajfault 1\n";
+        let stats = MemoryStats::from_stat(100, stat, true);
         assert_eq!(
             (
                 stats.working_set,
@@ -147,6 +102,17 @@ mod tests {
                 stats.major_page_faults
             ),
             (0, 7, 2, 1)
+        );
+    }
+
+    #[test]
+    fn version_1_counts_the_whole_tree() {
+        let stat =
+            "rss 1\ninactive_file 2\ntotal_rss 10\ntotal_inactive_file 20\ntotal_pgfault 3\n";
+        let stats = MemoryStats::from_stat(100, stat, false);
+        assert_eq!(
+            (stats.working_set, stats.rss, stats.page_faults),
+            (80, 10, 3)
         );
     }
 }

@@ -9,7 +9,8 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use crioxide_cgroups::{
-    Cgroup, CgroupLayout, CgroupPath, CreateCgroupError, Driver, default_device_rules,
+    Cgroup, CgroupLayout, CgroupPath, CreateCgroupError, Driver, MemoryLimits, StatsBuffer,
+    StatsReader, default_device_rules,
 };
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
@@ -99,6 +100,34 @@ fn limits_are_in_force_and_read_back() {
         group.0.apply(&update).unwrap();
         assert_eq!(group.0.stats().memory.unwrap().limit, Some(limit));
     }
+}
+
+#[test]
+fn a_reader_outlives_its_cgroup_and_says_so() {
+    let Some(layout) = layout() else { return };
+    let group = Owned(
+        Cgroup::create(layout, path("reader"), None, None)
+            .unwrap()
+            .0,
+    );
+    let reader = StatsReader::open(&group.0).unwrap();
+    assert!(reader.descriptors() > 2, "{reader:?}");
+    let mut buffer = StatsBuffer::default();
+    let mut child = waiting_shell("while :; do :; done");
+    put_and_go(&group.0, &mut child);
+    // The same open files show what has changed since.
+    let used = |buffer: &mut StatsBuffer| reader.read(reader.limits(), buffer).unwrap();
+    while used(&mut buffer)
+        .cpu_usage
+        .is_some_and(|used| used.is_zero())
+    {
+        std::thread::yield_now();
+    }
+    assert_eq!(used(&mut buffer).tasks, Some(1));
+    group.0.kill_all(rustix::process::Signal::KILL).unwrap();
+    child.wait().unwrap();
+    drop(group);
+    assert_eq!(reader.read(MemoryLimits::default(), &mut buffer), None);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conntrack;
+pub mod counters;
 mod link;
 mod mac;
 mod message;

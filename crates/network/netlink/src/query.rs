@@ -166,7 +166,7 @@ impl RouteSocket {
         Ok(rules)
     }
 
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         operation: &str,
         flags: u16,
