@@ -103,6 +103,7 @@ pub(crate) const EXCLUSIVE: &[(&str, &[&str])] = &[
             "crioxide-bench",
         ],
     ),
+    ("hyper", &["crioxide-daemon"]),
     ("reqwest", &["crioxide-registry", "crioxide-test-support"]),
 ];
 
