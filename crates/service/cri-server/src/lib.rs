@@ -4,6 +4,7 @@
 //! together, and errors given their codes.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod authority;
 mod image;
 mod rpc;
@@ -18,8 +19,11 @@ use crioxide_cri_api::v1::{
 };
 use crioxide_engine::Engine;
 use crioxide_streaming::Streaming;
-use tokio::net::UnixListener;
-use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::Server;
 
 pub use runtime::NodeInfo;
@@ -33,29 +37,52 @@ pub struct MessageLimits {
     pub send: usize,
 }
 
+/// What answers calls, and what they may ask of it.
+#[derive(Debug)]
+pub struct Services {
+    /// Pods, containers and images.
+    pub engine: Engine,
+    /// What the node tells of itself.
+    pub node: NodeInfo,
+    /// Gives addresses for streams.
+    pub streaming: Streaming,
+    /// Sizes of messages.
+    pub limits: MessageLimits,
+    /// Gets the connections of clients that do not speak HTTP/2.
+    pub http: mpsc::UnboundedSender<UnixStream>,
+}
+
 /// Answers calls on `listener` until `shutdown` resolves, then finishes those under way.
 ///
 /// # Errors
 /// When the transport fails as a whole; single connections do not end it.
 pub async fn serve(
     listener: UnixListener,
-    engine: Engine,
-    node: NodeInfo,
-    streaming: Streaming,
-    limits: MessageLimits,
+    services: Services,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let Services {
+        engine,
+        node,
+        streaming,
+        limits,
+        http,
+    } = services;
     let runtime = RuntimeServiceServer::new(runtime::Runtime::new(engine.clone(), node, streaming))
         .max_decoding_message_size(limits.receive)
         .max_encoding_message_size(limits.send);
     let image = ImageServiceServer::new(image::Images::new(engine))
         .max_decoding_message_size(limits.receive)
         .max_encoding_message_size(limits.send);
+    let (sender, accepted) = mpsc::channel(1);
+    let accepting = tokio::spawn(accept::run(listener, sender, http));
     let connections =
-        UnixListenerStream::new(listener).map(|stream| stream.map(authority::AnyAuthority::new));
-    Server::builder()
+        ReceiverStream::new(accepted).map(|stream| stream.map(authority::AnyAuthority::new));
+    let served = Server::builder()
         .add_service(runtime)
         .add_service(image)
         .serve_with_incoming_shutdown(connections, shutdown)
-        .await
+        .await;
+    accepting.abort();
+    served
 }

@@ -1,6 +1,10 @@
 //! What surrounds every call: a span with a request id, and CRI-O's debug lines.
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::{
+    fmt::Debug,
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
@@ -23,10 +27,17 @@ where
     async move {
         let request = request.into_inner();
         tracing::debug!("Request: {request:?}");
+        let metrics = crioxide_metrics::get();
+        metrics.operations.add_one([rpc]);
+        let begin = Instant::now();
         let result = call(request).await;
+        metrics.operation_latency.observe(rpc, begin.elapsed());
         match &result {
             Ok(answer) => tracing::debug!("Response: {answer:?}"),
-            Err(status) => tracing::debug!("Response error: {}", status.message()),
+            Err(status) => {
+                metrics.operation_errors.add_one([rpc]);
+                tracing::debug!("Response error: {}", status.message());
+            }
         }
         result.map(Response::new)
     }

@@ -435,30 +435,58 @@ impl Service for Runtime {
 
     async fn checkpoint_container(
         &self,
-        _request: Request<v1::CheckpointContainerRequest>,
+        request: Request<v1::CheckpointContainerRequest>,
     ) -> Result<Response<v1::CheckpointContainerResponse>, Status> {
-        Err(status::not_built("CheckpointContainer"))
+        rpc::unary(
+            SERVICE,
+            "CheckpointContainer",
+            request,
+            |request| async move {
+                engine_result(self.engine.checkpoint_container(&request.container_id))?;
+                Ok(v1::CheckpointContainerResponse {})
+            },
+        )
+        .await
     }
 
     async fn list_metric_descriptors(
         &self,
-        _request: Request<v1::ListMetricDescriptorsRequest>,
+        request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Result<Response<v1::ListMetricDescriptorsResponse>, Status> {
-        Err(status::not_built("ListMetricDescriptors"))
+        rpc::unary(SERVICE, "ListMetricDescriptors", request, |_| async {
+            Ok(v1::ListMetricDescriptorsResponse {
+                descriptors: self.engine.metric_descriptors(),
+            })
+        })
+        .await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _request: Request<v1::ListPodSandboxMetricsRequest>,
+        request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
-        Err(status::not_built("ListPodSandboxMetrics"))
+        rpc::unary(SERVICE, "ListPodSandboxMetrics", request, |_| async {
+            Ok(v1::ListPodSandboxMetricsResponse {
+                pod_metrics: self.engine.pod_metrics().await,
+            })
+        })
+        .await
     }
 
     async fn update_pod_sandbox_resources(
         &self,
-        _request: Request<v1::UpdatePodSandboxResourcesRequest>,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<v1::UpdatePodSandboxResourcesResponse>, Status> {
-        Err(status::not_built("UpdatePodSandboxResources"))
+        rpc::unary(
+            SERVICE,
+            "UpdatePodSandboxResources",
+            request,
+            |request| async move {
+                engine_result(self.engine.update_pod(&request.pod_sandbox_id))?;
+                Ok(v1::UpdatePodSandboxResourcesResponse {})
+            },
+        )
+        .await
     }
 
     type StreamPodSandboxesStream = Answers<v1::StreamPodSandboxesResponse>;
@@ -520,10 +548,7 @@ impl Service for Runtime {
         _request: Request<v1::GetEventsRequest>,
     ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
         // Without pod events the stream ends at once, and the kubelet falls back to listing.
-        if self.engine.settings().pod_events {
-            return Err(status::not_built("GetContainerEvents"));
-        }
-        Ok(Response::new(Box::pin(futures_util::stream::empty())))
+        Ok(Response::new(stream::events(self.engine.events())))
     }
 
     type StreamPodSandboxMetricsStream = Answers<v1::StreamPodSandboxMetricsResponse>;
@@ -532,6 +557,10 @@ impl Service for Runtime {
         &self,
         _request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        Err(status::not_built("StreamPodSandboxMetrics"))
+        let items = self.engine.pod_metrics().await;
+        let wrap = |pod_sandbox_metrics| v1::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        };
+        Ok(Response::new(stream::chunks(items, wrap)))
     }
 }

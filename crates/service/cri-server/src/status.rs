@@ -11,7 +11,7 @@ pub(crate) fn from_engine(error: EngineError) -> Status {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unimplemented => Code::Unimplemented,
-        ErrorKind::Failed => Code::Unknown,
+        ErrorKind::Conflict | ErrorKind::Failed => Code::Unknown,
     };
     Status::new(code, error.message())
 }
@@ -32,9 +32,4 @@ pub(crate) fn from_refusal(what: &str, refusal: &StreamRefusal) -> Status {
         code,
         format!("unable to prepare {what} endpoint: {refusal}"),
     )
-}
-
-/// An rpc that is not built yet.
-pub(crate) fn not_built(rpc: &str) -> Status {
-    Status::new(Code::Unimplemented, format!("rpc {rpc} is not implemented"))
 }

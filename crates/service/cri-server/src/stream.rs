@@ -1,7 +1,9 @@
-//! Streaming lists: the answer of the plain list in chunks (KEP-5825), each item once, an empty list as no message.
+//! Streaming answers: lists in chunks (KEP-5825), each item once, an empty list as no message; and events as they come.
 
 use std::pin::Pin;
 
+use crioxide_cri_api::v1;
+use crioxide_engine::EventStream;
 use futures_util::{Stream, stream};
 use tonic::Status;
 
@@ -22,6 +24,24 @@ pub(crate) fn chunks<I: Send + 'static, A: Send + 'static>(
         chunks.push(Ok(wrap(std::mem::replace(&mut items, rest))));
     }
     Box::pin(stream::iter(chunks))
+}
+
+/// Sends events until the daemon ends, or the client has fallen behind too far: then with an error, for it to list.
+pub(crate) fn events(events: Option<EventStream>) -> Answers<v1::ContainerEventResponse> {
+    Box::pin(stream::unfold(events, async |events| {
+        let mut events = events?;
+        Some(match events.next().await? {
+            Ok(event) => (Ok(event), Some(events)),
+            Err(lost) => {
+                tracing::warn!("A reader of events fell behind and lost {}", lost.0);
+                let text = format!(
+                    "{} events were lost as they were not read in time: list pods and containers and follow anew",
+                    lost.0
+                );
+                (Err(Status::resource_exhausted(text)), None)
+            }
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -5,5 +5,6 @@ pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod namespaced_auth;
 pub(crate) mod network;
+mod pull_counts;
 pub(crate) mod records;
 pub(crate) mod stats;

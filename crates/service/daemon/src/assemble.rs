@@ -3,15 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use crioxide_cgroups::Driver;
 use crioxide_cni::{Cni, CniSettings, FallbackBridge, HostPorts, Preference, Timeouts};
-use crioxide_config::{CgroupManager, Config, ImageVolumes, ShortNameMode};
+use crioxide_config::{
+    CgroupManager, Config, Detail, HostDefaults, ImageVolumes, ShortNameMode, config_template,
+};
 use crioxide_cri_api::v1;
 use crioxide_cri_server::NodeInfo;
 use crioxide_engine::{
-    Engine, Settings,
+    Engine, MetricGroup, Settings,
     ports::{PortError, Ports},
 };
 use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
@@ -38,6 +41,7 @@ use crate::{
         records::StoreRecords,
         stats::KernelStats,
     },
+    endpoints::inspect::Inspected,
     facts, handlers,
 };
 
@@ -55,6 +59,7 @@ pub(crate) struct Assembled {
     pub(crate) events: mpsc::UnboundedReceiver<BackendEvent>,
     pub(crate) puller: Arc<Puller>,
     pub(crate) store: Arc<Store>,
+    pub(crate) inspected: Inspected,
 }
 
 /// The cgroup manager in force: systemd only where it runs.
@@ -133,10 +138,12 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             hooks_dirs: config.runtime.hooks_dir.clone(),
         }),
         backend: Arc::new(backend),
-        stats: Arc::new(KernelStats {
+        stats: Arc::new(KernelStats::new(
             driver,
-            store: store.clone(),
-        }),
+            store.clone(),
+            Duration::from_secs(u64::try_from(config.stats.collection_period).unwrap_or(0)),
+            open_files_limit(),
+        )),
     };
     let engine = Engine::new(ports, settings);
     // Set once, right here.
@@ -153,13 +160,41 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         },
         config: serde_json::json!({"sandboxImage": config.image.pause_image}).to_string(),
     };
+    let inspected = inspected(config, driver, &store);
     Ok(Assembled {
+        inspected,
         engine,
         node,
         events: receiver,
         puller,
         store,
     })
+}
+
+/// What the inspect endpoints tell of the configuration.
+fn inspected(config: &Config, driver: Driver, store: &Store) -> Inspected {
+    let all = serde_json::json!([{"container_id": 0, "host_id": 0, "size": u32::MAX}]);
+    let image_store = config.root.imagestore.clone().unwrap_or_default();
+    Inspected {
+        config: config_template(config, &HostDefaults::default(), Detail::Everything),
+        info: serde_json::json!({
+            "storage_driver": store.driver_name(),
+            "storage_image": image_store.to_string_lossy(),
+            "storage_root": store.graph_root().to_string_lossy(),
+            "cgroup_driver": match driver {
+                Driver::Systemd => "systemd",
+                Driver::Cgroupfs => "cgroupfs",
+            },
+            "default_id_mappings": {"uids": all, "gids": all},
+        })
+        .to_string(),
+    }
+}
+
+/// How many descriptors the daemon may have.
+fn open_files_limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
 }
 
 fn open_store(config: &Config) -> Result<Store, StartError> {
@@ -350,6 +385,7 @@ fn settings(
             .collect(),
         log_dir: config.root.log_dir.to_string_lossy().into_owned(),
         pod_events: runtime.enable_pod_events,
+        pod_metrics: MetricGroup::set(config.stats.included_pod_metrics.iter().map(String::as_str)),
         sysctls: sysctls.map_err(StartError::part("read default_sysctls"))?,
         node_hostname: facts::hostname(),
         rejected_mount_sources: runtime.absent_mount_sources_to_reject.clone(),

@@ -8,6 +8,7 @@
 mod adapters;
 mod assemble;
 mod blocking;
+mod endpoints;
 mod error;
 mod facts;
 mod handlers;

@@ -3,14 +3,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crioxide_config::{ApiConfig, TlsVersion};
-use crioxide_cri_server::MessageLimits;
+use crioxide_cri_server::{MessageLimits, Services};
 use crioxide_engine::Engine;
 use crioxide_pull::Puller;
 use crioxide_store::{MountError, Store, UnmountForce};
 use crioxide_streaming::{StreamServer, StreamSettings, TlsSettings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle},
 };
 
 use crate::{
@@ -37,6 +38,7 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
         events,
         puller,
         store,
+        inspected,
     } = assemble(&startup)?;
     let news = tokio::spawn(follow(engine.clone(), events));
 
@@ -62,11 +64,24 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
         .map_err(StartError::part("start the streaming server"))?;
     let streaming = streams.streaming();
     let streams = tokio::spawn(streams.serve(Arc::new(engine.clone())));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = crioxide_cri_server::serve(listener, engine, node, streaming, limits, async {
+    let (stop, stopped) = oneshot::channel::<()>();
+    crate::endpoints::prometheus::start(&config.metrics, &config.runtime.default_runtime).await?;
+    let (http, connections) = mpsc::unbounded_channel();
+    let inspecting = tokio::spawn(crate::endpoints::inspect::run(
+        connections,
+        engine.clone(),
+        inspected,
+    ));
+    let services = Services {
+        engine: engine.clone(),
+        node,
+        streaming,
+        limits,
+        http,
+    };
+    let mut server = tokio::spawn(crioxide_cri_server::serve(listener, services, async {
         let _ = stopped.await;
-    });
-    let mut server = tokio::spawn(server);
+    }));
     tracing::info!("Serving CRI on {}", config.api.listen.display());
     crate::watchdog::start(config.api.listen.clone())?;
     notify(&[sd_notify::NotifyState::Ready]);
@@ -87,23 +102,14 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     notify(&[sd_notify::NotifyState::Stopping]);
     let result = match ended {
         Some(result) => result,
-        None => {
-            // The receiver is gone only if the server has ended, which is what we want.
-            let _ = stop.send(());
-            match tokio::time::timeout(GRACE, &mut server).await {
-                Ok(result) => result,
-                Err(_) => {
-                    tracing::warn!(
-                        "Calls still under way after {} s are cut off",
-                        GRACE.as_secs()
-                    );
-                    Ok(Ok(()))
-                }
-            }
-        }
+        None => finish(server, &engine, stop).await,
     };
     streams.abort();
     news.abort();
+    inspecting.abort();
+    if let Some(socket) = &config.metrics.metrics_socket {
+        let _ = std::fs::remove_file(socket);
+    }
     let _ = std::fs::remove_file(&config.api.listen);
     release(store).await;
     if let Some(marker) = marker {
@@ -119,6 +125,28 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
         Err(error) => Err(StartError::Serve {
             source: error.into(),
         }),
+    }
+}
+
+/// Has the server end, and waits for the calls under way.
+async fn finish<E>(
+    mut server: JoinHandle<Result<(), E>>,
+    engine: &Engine,
+    stop: oneshot::Sender<()>,
+) -> Result<Result<(), E>, JoinError> {
+    // Their readers would keep the server from ending.
+    engine.close_events();
+    // The receiver is gone only if the server has ended, which is what we want.
+    let _ = stop.send(());
+    match tokio::time::timeout(GRACE, &mut server).await {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::warn!(
+                "Calls still under way after {} s are cut off",
+                GRACE.as_secs()
+            );
+            Ok(Ok(()))
+        }
     }
 }
 

@@ -18,7 +18,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::ports::{ProcessId, RecordDirs};
+use crate::{
+    events::Announced,
+    ports::{ProcessId, RecordDirs},
+};
 
 /// A stop under way.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub(crate) struct Container {
     pub(crate) stop: std::sync::Mutex<Option<StopUnderWay>>,
     /// Held while state.json is written, so that the newest state is the last one written.
     pub(crate) saving: Mutex<()>,
+    pub(crate) announced: std::sync::Mutex<Announced>,
 }
 
 impl Container {
@@ -95,6 +99,13 @@ impl Container {
         let _ = watch
             .wait_for(|state| cri_state(state) == v1::ContainerState::ContainerExited)
             .await;
+    }
+
+    /// What readers of events know; held while they are told more.
+    pub(crate) fn announced(&self) -> std::sync::MutexGuard<'_, Announced> {
+        self.announced
+            .lock()
+            .expect("no holder of this lock panics")
     }
 
     /// The cgroup, as the spec names it.

@@ -19,12 +19,15 @@ type Outcome<T> = Option<Result<T, EngineError>>;
 #[derive(Debug)]
 pub(crate) struct Creations<T> {
     running: Mutex<HashMap<String, watch::Receiver<Outcome<T>>>>,
+    /// What is being made, in the words of CRI-O's metric.
+    stage: &'static str,
 }
 
-impl<T> Default for Creations<T> {
-    fn default() -> Self {
+impl<T> Creations<T> {
+    pub(crate) fn new(stage: &'static str) -> Self {
         Self {
             running: Mutex::default(),
+            stage,
         }
     }
 }
@@ -46,6 +49,8 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         let mut receiver = {
             let mut running = self.running.lock().expect("no holder of this lock panics");
             if let Some(receiver) = running.get(name) {
+                // The client gave up on it before and finds it still under way.
+                crioxide_metrics::get().stalled.add_one([self.stage]);
                 receiver.clone()
             } else if let Some(found) = existing() {
                 return Ok(found);
@@ -111,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn equal_requests_share_one_creation() {
-        let creations = Arc::new(Creations::<u32>::default());
+        let creations = Arc::new(Creations::<u32>::new("test"));
         let made = Arc::new(AtomicU32::new(0));
         let (open, gate) = watch::channel(false);
         let mut requests = Vec::new();
@@ -135,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_frees_the_name() {
-        let creations = Arc::new(Creations::<u32>::default());
+        let creations = Arc::new(Creations::<u32>::new("test"));
         let failed = creations
             .join("pod", || None, || async { Err(EngineError::refused("no")) })
             .await;
@@ -158,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_frees_the_name() {
-        let creations = Arc::new(Creations::<u32>::default());
+        let creations = Arc::new(Creations::<u32>::new("test"));
         let panicked = creations
             .join("pod", || None, || async { panic!("meant to be seen") })
             .await;
@@ -169,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_does_not_stop_the_work() {
-        let creations = Arc::new(Creations::<u32>::default());
+        let creations = Arc::new(Creations::<u32>::new("test"));
         let (done, mut finished) = watch::channel(false);
         let (started, mut running) = watch::channel(false);
         let request = tokio::spawn({

@@ -9,6 +9,7 @@ use crate::{
     container::Container,
     creations::Creations,
     error::{EngineError, ErrorKind},
+    events::Events,
     image_claims::{ImageClaims, ImageRemoval},
     index::{Index, LookupError},
     pod::Pod,
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) containers: Index<Container>,
     pub(crate) pod_creations: Arc<Creations<PodId>>,
     pub(crate) container_creations: Arc<Creations<ContainerId>>,
+    pub(crate) events: Events,
     pub(crate) image_claims: Arc<ImageClaims>,
 }
 
@@ -39,12 +41,13 @@ impl Engine {
     pub fn new(ports: Ports, settings: Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
+                events: Events::new(settings.pod_events),
                 ports,
                 settings,
                 pods: Index::default(),
                 containers: Index::default(),
-                pod_creations: Arc::default(),
-                container_creations: Arc::default(),
+                pod_creations: Arc::new(Creations::new("sandbox creating")),
+                container_creations: Arc::new(Creations::new("container creating")),
                 image_claims: Arc::default(),
             }),
         }

@@ -11,6 +11,8 @@ pub enum ErrorKind {
     Invalid,
     /// The operation's own deadline passed.
     DeadlineExceeded,
+    /// The object is in a state that does not allow it.
+    Conflict,
     /// A configured feature is not there.
     Unimplemented,
     /// Everything else. CRI-O answers most failures so, and kubelets match their texts.

@@ -4,6 +4,7 @@ mod accounts;
 mod create_container;
 mod exec;
 mod exits;
+mod pause_container;
 mod remove;
 mod restore;
 mod run_pod;
@@ -13,6 +14,8 @@ mod stop_container;
 mod stop_pod;
 mod update_container;
 
+pub(crate) use exits::now_nanoseconds;
+pub(crate) use stop_container::stop_signal;
+
 pub use exec::ExecSyncOutput;
-pub(crate) use exits::now_nanoseconds as exits_now;
 pub use restore::Restored;

@@ -54,6 +54,8 @@ pub(crate) struct Pod {
     /// Nothing of it is left but its record.
     torn_down: AtomicBool,
     network_stopped: AtomicBool,
+    /// Readers of events know that it is stopped.
+    stop_announced: AtomicBool,
     containers: RwLock<BTreeSet<ContainerId>>,
 }
 
@@ -88,6 +90,7 @@ impl Pod {
             stopped: AtomicBool::new(parts.stopped),
             torn_down: AtomicBool::new(parts.torn_down),
             network_stopped: AtomicBool::new(parts.network_stopped),
+            stop_announced: AtomicBool::new(parts.stopped),
             containers: RwLock::default(),
         }
     }
@@ -114,6 +117,11 @@ impl Pod {
 
     pub(crate) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether its stop has been told, which it is from now on.
+    pub(crate) fn announce_stop(&self) -> bool {
+        self.stop_announced.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn is_torn_down(&self) -> bool {

@@ -3,6 +3,7 @@
 //! A port's error is opaque to the engine, which adds what it was doing and hands the text on.
 
 mod backend;
+mod detail;
 mod host;
 mod images;
 mod network;
@@ -16,6 +17,7 @@ pub use backend::{
     Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
     KillScope, MonitorReport, PodHome, ProcessId,
 };
+pub use detail::{CpuDetail, DeviceIo, Disk, HugePages, MemoryDetail, ProcessDetail, StatsDetail};
 pub use host::{
     ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,
     NamespacePaths, NamespaceRequest, Owner, Ownership, SandboxFiles, SandboxHost, SandboxPaths,
@@ -27,7 +29,10 @@ pub use sessions::{
     AttachSession, ExecSession, OutputStream, PortConnection, Session, SessionEnd, SessionInput,
     SessionOutput, SessionTerminal, TerminalSize,
 };
-pub use stats::{CgroupStats, Stats, Usage};
+pub use stats::{
+    CgroupName, CgroupStats, InterfaceStats, NetworkStats, Pressure, Stalled, Stats, StatsReading,
+    StatsTarget, Traffic, Usage,
+};
 
 /// Why a port could not do it.
 pub type PortError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -1,11 +1,13 @@
 //! What the configuration means to the engine.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
 };
 
 use crioxide_runtime_spec::{HostFacts, SpecDefaults, annotation_filter, resources::CgroupFacts};
+
+use crate::MetricGroup;
 
 /// A runtime handler, as pods choose it.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +50,8 @@ pub struct Settings {
     pub log_dir: String,
     /// `enable_pod_events`.
     pub pod_events: bool,
+    /// `included_pod_metrics`.
+    pub pod_metrics: BTreeSet<MetricGroup>,
     /// `default_sysctls`, parsed.
     pub sysctls: Vec<(String, String)>,
     /// The node's own name.

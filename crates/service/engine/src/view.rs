@@ -2,5 +2,10 @@
 
 mod container;
 mod filter;
+mod inspect;
 mod pod;
 mod stats;
+
+pub(crate) use container::{status as container_status, status_in as container_status_in};
+pub(crate) use pod::status as pod_status;
+pub(crate) use stats::{container_target, pod_target};

@@ -1,5 +1,8 @@
 //! Pods and containers through all their states, by the client of our own.
 
+mod events;
+mod retries;
+
 use anyhow::{Result, ensure};
 use crioxide_cri_api::v1::{ContainerState, NamespaceMode, PodSandboxState};
 use crioxide_test_support::node::pod_namespaces;

@@ -1,11 +1,15 @@
 //! Limits that bite, and what is reported of their use.
 
+mod metrics;
+mod usage;
+
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
 use crioxide_test_support::skip_unless;
 use crioxide_test_support::waiting::eventually;
+use tonic::Code;
 
-use crate::scene::{Scene, possible};
+use crate::scene::{Scene, possible, refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_memory_is_an_oom_kill() -> Result<()> {
@@ -46,7 +50,7 @@ async fn limits_are_set_and_updated() -> Result<()> {
     resources(&mut container)?.memory_limit_in_bytes = 64 << 20;
     resources(&mut container)?.cpu_period = 100_000;
     resources(&mut container)?.cpu_quota = 50_000;
-    let (_, id) = node.run(&node.pod("limits"), &container, "").await?;
+    let (pod, id) = node.run(&node.pod("limits"), &container, "").await?;
     let status = node.client.container_status(&id).await?;
     let linux = status
         .resources
@@ -80,6 +84,47 @@ async fn limits_are_set_and_updated() -> Result<()> {
         linux.cpu_quota == 50_000,
         "what was not asked for stays: {linux:?}"
     );
+
+    // A limit below what is used would be a kill.
+    let request = v1::UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(v1::LinuxContainerResources {
+            memory_limit_in_bytes: 4096,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut runtime = node.client.runtime.clone();
+    let answer = runtime.update_container_resources(request).await;
+    refused(answer, &[Code::Unknown], &["cannot decrease memory limit"])?;
+    let status = node.client.container_status(&id).await?;
+    let limit = status.resources.and_then(|resources| resources.linux);
+    ensure!(limit.is_some_and(|linux| linux.memory_limit_in_bytes == 96 << 20));
+
+    let request = v1::UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: pod,
+        ..Default::default()
+    };
+    runtime.update_pod_sandbox_resources(request).await?;
+    let request = v1::UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: "ffff".to_owned(),
+        ..Default::default()
+    };
+    let answer = runtime.update_pod_sandbox_resources(request).await;
+    refused(answer, &[Code::NotFound], &["ffff"])?;
+    let request = |container_id: &str| v1::CheckpointContainerRequest {
+        container_id: container_id.to_owned(),
+        location: "/nowhere/checkpoint.tar".to_owned(),
+        timeout: 0,
+    };
+    let answer = runtime.checkpoint_container(request(&id)).await;
+    refused(
+        answer,
+        &[Code::Unknown],
+        &["checkpoint/restore support not available"],
+    )?;
+    let answer = runtime.checkpoint_container(request("ffff")).await;
+    refused(answer, &[Code::NotFound], &["ffff"])?;
     scene.node.finish().await
 }
 

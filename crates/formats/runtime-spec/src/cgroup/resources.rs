@@ -120,8 +120,8 @@ pub fn apply(
 
 /// Changes the limits of a running container as `UpdateContainerResources` asks.
 ///
-/// The swap field of the request is ignored: memory and swap move together. Returns the resources to give the runtime,
-/// with only what was asked for; `current` holds the sum afterwards.
+/// A limit of swap that is not asked for follows the memory limit. Returns the resources to give the runtime, with only
+/// what was asked for; `current` holds the sum afterwards.
 ///
 /// # Errors
 /// Fails for contradictory or negative limits, leaving `current` untouched.
@@ -130,10 +130,12 @@ pub fn update(
     requested: &v1::LinuxContainerResources,
     facts: CgroupFacts,
 ) -> Result<LinuxResources, ResourcesError> {
-    let request = v1::LinuxContainerResources {
-        memory_swap_limit_in_bytes: 0,
-        ..requested.clone()
-    };
+    let mut request = requested.clone();
+    if request.memory_limit_in_bytes == 0 && request.memory_swap_limit_in_bytes != 0 {
+        // The kernel takes both together.
+        let memory = current.memory().as_ref();
+        request.memory_limit_in_bytes = memory.and_then(|memory| memory.limit()).unwrap_or(0);
+    }
     let mut change = LinuxResources::default();
     change.set_devices(None);
     apply(&mut change, &request, 0, facts)?;
@@ -330,7 +332,6 @@ mod tests {
             &mut current,
             &v1::LinuxContainerResources {
                 cpu_shares: 200,
-                memory_swap_limit_in_bytes: 7,
                 ..memory(32 << 20, 0)
             },
             FACTS,
@@ -354,8 +355,15 @@ mod tests {
             ),
             (200, 1000, 32 << 20, 5)
         );
+        let swap = update(&mut current, &memory(0, 48 << 20), FACTS).unwrap();
+        let both = swap.memory().unwrap();
+        assert_eq!(
+            (both.limit(), both.swap()),
+            (Some(32 << 20), Some(48 << 20))
+        );
         let before = current.clone();
         assert!(update(&mut current, &memory(-1, 0), FACTS).is_err());
+        assert!(update(&mut current, &memory(32 << 20, 7), FACTS).is_err());
         assert_eq!(current, before);
     }
 

@@ -279,6 +279,15 @@ impl Backend for Processes {
         described.await.ok().flatten()
     }
 
+    async fn set_paused(&self, handler: &str, id: &ContainerId, paused: bool) -> PortResult<()> {
+        let id = id.to_string();
+        self.with_runtime(handler, move |runtime| match paused {
+            true => runtime.pause(&id),
+            false => runtime.resume(&id),
+        })
+        .await
+    }
+
     async fn delete(
         &self,
         pod: &PodId,

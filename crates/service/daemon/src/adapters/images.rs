@@ -19,7 +19,7 @@ use crioxide_registry::Credentials;
 use crioxide_runtime_spec::ImageFacts;
 use crioxide_store::Store;
 
-use super::namespaced_auth::NamespacedAuth;
+use super::{namespaced_auth::NamespacedAuth, pull_counts::PullCounts};
 use crate::blocking;
 
 /// The image service behind the CRI.
@@ -212,17 +212,21 @@ impl ImageService for StoreImages {
             None => NamespacedAuth::take(&self.auth_dir, &request.namespace, &request.image)
                 .map_err(|error| format!("use an auth file of the namespace: {error}"))?,
         };
+        let counts = Arc::new(PullCounts::new(&request.image));
         let wish = crioxide_pull::PullRequest {
             credentials,
             auth_file: auth.as_ref().map(|auth| auth.path().to_owned()),
             policy: self.namespace_policy(&request.namespace),
+            progress: Some(counts.clone()),
             ..crioxide_pull::PullRequest::new(&request.image)
         };
         let pulled = self
             .puller
             .pull(wish)
             .await
-            .map_err(|error| PortError::from(crioxide_engine::chain(&*error)))?;
+            .map_err(|error| crioxide_engine::chain(&*error));
+        counts.ended(pulled.as_ref().err().map(String::as_str));
+        let pulled = pulled?;
         tracing::info!(
             "Pulled image: {} from {}",
             pulled.reference,

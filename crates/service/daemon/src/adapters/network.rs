@@ -79,6 +79,18 @@ impl CniNetwork {
     }
 }
 
+/// What CRI-O counts of a pod joining its network.
+fn count_setup(took: Duration, succeeded: bool) {
+    let metrics = crioxide_metrics::get();
+    for operation in ["network_setup_pod", "network_setup_overall"] {
+        metrics.operations.add_one([operation]);
+        metrics.operation_latency.observe(operation, took);
+        if !succeeded {
+            metrics.operation_errors.add_one([operation]);
+        }
+    }
+}
+
 #[async_trait]
 impl Network for CniNetwork {
     async fn ready(&self) -> Result<(), String> {
@@ -96,7 +108,9 @@ impl Network for CniNetwork {
 
     async fn add(&self, pod: &PodNetwork) -> PortResult<NetworkResult> {
         let (cni, described) = (self.cni.clone(), described(pod)?);
+        let begin = Instant::now();
         let added = blocking::run(move || Ok::<_, PortError>(cni.add(&described))).await?;
+        count_setup(begin.elapsed(), added.is_ok());
         match added {
             Ok(added) => Ok(NetworkResult {
                 ips: added.ips,

@@ -106,11 +106,13 @@ impl Engine {
                 pod.id
             )));
         }
+        let container = Arc::new(container);
         let id = container.id.clone();
         pod.add_container(id.clone());
         self.inner
             .containers
-            .insert(id.as_str(), &plan.name, Arc::new(container));
+            .insert(id.as_str(), &plan.name, container.clone());
+        self.container_event(&container, v1::ContainerEventType::ContainerCreatedEvent);
         drop(gate);
         tracing::info!("Created container {id}: {}", plan.name);
         Ok(id)
@@ -185,6 +187,7 @@ impl Engine {
             gate: Mutex::default(),
             stop: std::sync::Mutex::default(),
             saving: Mutex::default(),
+            announced: std::sync::Mutex::default(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What happens when a container's process ends.
 
+use crioxide_cri_api::v1;
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::{ContainerState, container_state::ContainerStatus, go_time};
 
@@ -25,6 +26,7 @@ impl Engine {
             if !pod.is_stopping() {
                 tracing::warn!("The infra container of pod {} has ended", pod.id);
                 pod.set_stopped();
+                self.pod_event(&pod, v1::ContainerEventType::ContainerStoppedEvent);
             }
         }
     }
@@ -36,6 +38,8 @@ impl Engine {
         };
         for container in self.containers_of(&pod) {
             if container.is_alive() {
+                let metrics = crioxide_metrics::get();
+                metrics.stopped_monitors.add_one([&container.info.name]);
                 self.recheck(&container).await;
             }
         }
@@ -66,20 +70,29 @@ impl Engine {
     }
 
     async fn record_exit(&self, container: &Container, report: &ExitReport) {
-        let mut known = false;
-        container.change(|state| {
-            known = state.status == ContainerStatus::Stopped;
-            if !known {
-                apply_exit(state, report);
-            }
+        let ended = self.end_container(container, || {
+            let mut ended = false;
+            container.change(|state| {
+                ended = state.status != ContainerStatus::Stopped;
+                if ended {
+                    apply_exit(state, report);
+                }
+            });
+            ended
         });
-        if !known {
+        if ended {
             tracing::debug!(
                 "Container {} ended with code {:?}, OOM killed: {}",
                 container.id,
                 report.exit_code,
                 report.oom_killed
             );
+            if report.oom_killed {
+                let metrics = crioxide_metrics::get();
+                metrics.oom.add_one();
+                metrics.oom_by_name.add_one([&container.info.name]);
+            }
+            self.inner.ports.stats.forget(container.id.as_str());
             self.save_state(container).await;
         }
     }

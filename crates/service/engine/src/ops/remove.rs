@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crioxide_cri_api::v1;
+
 use crate::{Engine, EngineError, container::Container, pod::Pod, ports::PortResult};
 
 /// Grace for a running container that is removed.
@@ -68,9 +70,14 @@ impl Engine {
         self.inner
             .containers
             .remove(container.id.as_str(), &container.info.name);
+        ports.stats.forget(container.id.as_str());
+        let metrics = crioxide_metrics::get();
+        metrics.oom_by_name.remove([&container.info.name]);
+        metrics.stopped_monitors.remove([&container.info.name]);
         if let Some(pod) = self.inner.pods.get(container.pod.as_str()) {
             pod.remove_container(&container.id);
         }
+        self.container_event(container, v1::ContainerEventType::ContainerDeletedEvent);
         tracing::info!(
             "Removed container {}: {}",
             container.id,
@@ -140,6 +147,8 @@ impl Engine {
         failures.check(|| format!("failed to remove pod {}", pod.id))?;
         ports.host.release_label(&pod.labels.mount);
         self.inner.pods.remove(pod.id.as_str(), &pod.info.name);
+        ports.stats.forget(pod.id.as_str());
+        self.pod_event(pod, v1::ContainerEventType::ContainerDeletedEvent);
         tracing::info!("Removed pod sandbox: {}", pod.id);
         Ok(())
     }

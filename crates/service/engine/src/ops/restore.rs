@@ -307,6 +307,7 @@ impl Engine {
             gate: Mutex::default(),
             stop: std::sync::Mutex::default(),
             saving: Mutex::default(),
+            announced: std::sync::Mutex::default(),
         };
         if container.is_alive() {
             self.recheck(&container).await;

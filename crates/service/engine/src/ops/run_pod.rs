@@ -73,9 +73,10 @@ impl Engine {
         match self.build_pod(&plan, &mut undo).await {
             Ok(pod) => {
                 let id = pod.id.clone();
-                self.inner
-                    .pods
-                    .insert(id.as_str(), &plan.name, Arc::new(pod));
+                let pod = Arc::new(pod);
+                self.inner.pods.insert(id.as_str(), &plan.name, pod.clone());
+                self.pod_event(&pod, v1::ContainerEventType::ContainerCreatedEvent);
+                self.pod_event(&pod, v1::ContainerEventType::ContainerStartedEvent);
                 tracing::info!("Ran pod sandbox {id} with infra container: {}", plan.name);
                 Ok(id)
             }

@@ -26,7 +26,8 @@ impl Engine {
             }
             // Before the start: an exit that comes at once must find the container running.
             let started = go_time::from_unix_nanoseconds(now_nanoseconds());
-            container.change(|state| {
+            engine.start_begins(&container);
+            let running = container.change(|state| {
                 if state.status == ContainerStatus::Created {
                     state.status = ContainerStatus::Running;
                     state.started = started;
@@ -41,6 +42,7 @@ impl Engine {
             match result.doing(|| format!("failed to start container {}", container.id)) {
                 Ok(()) => {
                     engine.save_state(&container).await;
+                    engine.start_ended(&container, Some(&running));
                     tracing::info!(
                         "Started container {}: {}",
                         container.id,
@@ -57,6 +59,7 @@ impl Engine {
                         state.exit_code.get_or_insert(255);
                     });
                     engine.save_state(&container).await;
+                    engine.start_ended(&container, None);
                     let _ = engine
                         .inner
                         .ports

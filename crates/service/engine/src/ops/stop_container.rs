@@ -9,6 +9,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use crioxide_node_records::container_state::ContainerStatus;
+
 use crate::{
     Engine, EngineError,
     container::{Container, StopUnderWay},
@@ -97,6 +99,11 @@ impl Engine {
 
     async fn drive_stop(&self, container: &Container, mut deadline: watch::Receiver<Instant>) {
         let backend = &self.inner.ports.backend;
+        if container.status() == ContainerStatus::Paused
+            && let Err(error) = self.resume(container).await
+        {
+            tracing::warn!("{error}");
+        }
         if *deadline.borrow() > Instant::now() {
             let signal = stop_signal(container);
             if let Err(error) = backend
@@ -152,7 +159,7 @@ impl Engine {
 }
 
 /// The signal that the request or the image asks for; SIGTERM otherwise.
-fn stop_signal(container: &Container) -> i32 {
+pub(crate) fn stop_signal(container: &Container) -> i32 {
     let name = container.info.stop_signal.as_deref();
     name.and_then(crioxide_runtime_spec::stop_signal::parse)
         .unwrap_or(SIGTERM)

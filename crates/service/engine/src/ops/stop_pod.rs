@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crioxide_cri_api::v1;
 use crioxide_names::ContainerId;
 use futures_util::future::join_all;
 
@@ -73,6 +74,8 @@ impl Engine {
         );
         failures.check(|| format!("failed to stop pod {}", pod.id))?;
         pod.set_stopped();
+        self.pod_event(pod, v1::ContainerEventType::ContainerStoppedEvent);
+        ports.stats.forget(pod.id.as_str());
         pod.set_torn_down();
         tracing::info!("Stopped pod sandbox: {}", pod.id);
         Ok(())

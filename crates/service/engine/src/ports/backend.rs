@@ -170,6 +170,8 @@ pub trait Backend: Send + Sync {
     ) -> PortResult<()>;
     /// What a process does that does not end, in words; `None` when there is no such process.
     async fn describe(&self, process: &ProcessId) -> Option<String>;
+    /// Freezes or thaws all processes of a container.
+    async fn set_paused(&self, handler: &str, id: &ContainerId, paused: bool) -> PortResult<()>;
     /// Gives back what runtime and monitor hold for a container, killing what still runs.
     async fn delete(
         &self,

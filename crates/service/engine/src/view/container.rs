@@ -6,6 +6,7 @@ use crioxide_node_records::{ContainerState, annotations::values::Volume, go_time
 use crate::{
     Engine, EngineError,
     container::{Container, cri_state},
+    ops::stop_signal,
     view::{
         filter::{id_matches, labels_match},
         pod::pairs,
@@ -89,16 +90,21 @@ fn image_ref(container: &Container) -> String {
         .clone()
 }
 
-fn status(container: &Container) -> v1::ContainerStatus {
+pub(crate) fn status(container: &Container) -> v1::ContainerStatus {
     let state = container.state.borrow().clone();
+    status_in(container, &state)
+}
+
+/// The status it had or has in `state`.
+pub(crate) fn status_in(container: &Container, state: &ContainerState) -> v1::ContainerStatus {
     let info = &container.info;
-    let cri = cri_state(&state);
+    let cri = cri_state(state);
     let (running, exited) = (
         cri == v1::ContainerState::ContainerRunning,
         cri == v1::ContainerState::ContainerExited,
     );
     let (reason, message) = if exited {
-        reason(&state)
+        reason(state)
     } else {
         Default::default()
     };
@@ -145,7 +151,54 @@ fn status(container: &Container) -> v1::ContainerStatus {
         }),
         image_id: info.image_ref.clone(),
         user: user(container),
-        stop_signal: v1::Signal::RuntimeDefault.into(),
+        stop_signal: cri_signal(stop_signal(container)).into(),
+    }
+}
+
+/// A signal by its number on Linux.
+fn cri_signal(number: i32) -> v1::Signal {
+    use v1::Signal as S;
+    const PLAIN: [S; 31] = [
+        S::Sighup,
+        S::Sigint,
+        S::Sigquit,
+        S::Sigill,
+        S::Sigtrap,
+        S::Sigabrt,
+        S::Sigbus,
+        S::Sigfpe,
+        S::Sigkill,
+        S::Sigusr1,
+        S::Sigsegv,
+        S::Sigusr2,
+        S::Sigpipe,
+        S::Sigalrm,
+        S::Sigterm,
+        S::Sigstkflt,
+        S::Sigchld,
+        S::Sigcont,
+        S::Sigstop,
+        S::Sigtstp,
+        S::Sigttin,
+        S::Sigttou,
+        S::Sigurg,
+        S::Sigxcpu,
+        S::Sigxfsz,
+        S::Sigvtalrm,
+        S::Sigprof,
+        S::Sigwinch,
+        S::Sigio,
+        S::Sigpwr,
+        S::Sigsys,
+    ];
+    let index = usize::try_from(number - 1).ok();
+    match index.and_then(|index| PLAIN.get(index)) {
+        Some(signal) => *signal,
+        // Real-time signals are numbered without a gap in both.
+        None if (34..=64).contains(&number) => {
+            S::try_from(S::Sigrtmin as i32 + number - 34).unwrap_or(S::RuntimeDefault)
+        }
+        None => S::RuntimeDefault,
     }
 }
 
@@ -193,4 +246,26 @@ fn user(container: &Container) -> Option<v1::ContainerUser> {
             supplemental_groups: groups,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_number() {
+        for (number, name) in [
+            (1, "SIGHUP"),
+            (15, "SIGTERM"),
+            (31, "SIGSYS"),
+            (34, "SIGRTMIN"),
+            (37, "SIGRTMINPLUS3"),
+            (50, "SIGRTMAXMINUS14"),
+            (64, "SIGRTMAX"),
+            (0, "RUNTIME_DEFAULT"),
+            (33, "RUNTIME_DEFAULT"),
+        ] {
+            assert_eq!(cri_signal(number).as_str_name(), name, "{number}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crioxide_node_records::go_time;
 
 use crate::{
     Engine, EngineError,
+    ops::now_nanoseconds,
     pod::Pod,
     view::filter::{id_matches, labels_match},
 };
@@ -34,10 +35,13 @@ impl Engine {
         verbose: bool,
     ) -> Result<v1::PodSandboxStatusResponse, EngineError> {
         let pod = self.find_pod(id)?;
-        let mut response = v1::PodSandboxStatusResponse {
-            status: Some(status(&pod)),
-            ..Default::default()
-        };
+        let mut response = v1::PodSandboxStatusResponse::default();
+        if self.inner.settings.pod_events {
+            // Before the look at the states: what happens meanwhile comes as a younger event.
+            response.timestamp = now_nanoseconds();
+            response.containers_statuses = self.statuses_of(&pod, None);
+        }
+        response.status = Some(status(&pod));
         if verbose {
             response.info.insert("info".to_owned(), verbose_info(&pod));
         }
@@ -66,7 +70,7 @@ fn item(pod: &Pod) -> v1::PodSandbox {
     }
 }
 
-fn status(pod: &Pod) -> v1::PodSandboxStatus {
+pub(crate) fn status(pod: &Pod) -> v1::PodSandboxStatus {
     let mut ips = if pod.info.host_network {
         [].iter()
     } else {

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use crioxide_cri_api::v1;
-use futures_util::future::join_all;
 
 use crate::{
     Engine, EngineError,
     container::Container,
-    ops::exits_now as now,
     pod::Pod,
-    ports::CgroupStats,
+    ports::{
+        CgroupName, CgroupStats, NetworkStats, Pressure, Stalled, StatsReading, StatsTarget, Usage,
+    },
     view::{
         filter::{id_matches, labels_match},
         pod::pairs,
     },
 };
+
+/// The interface of a pod's own network.
+const DEFAULT_INTERFACE: &str = "eth0";
 
 impl Engine {
     /// One container's usage.
@@ -24,7 +27,8 @@ impl Engine {
     /// `NotFound`.
     pub async fn container_stats(&self, id: &str) -> Result<v1::ContainerStats, EngineError> {
         let container = self.find_container(id)?;
-        Ok(self.read_container(&container).await)
+        let mut stats = self.read_containers(&[container]).await;
+        Ok(stats.pop().unwrap_or_default())
     }
 
     /// Usage of the living containers that match a filter.
@@ -32,26 +36,16 @@ impl Engine {
         &self,
         filter: Option<&v1::ContainerStatsFilter>,
     ) -> Vec<v1::ContainerStats> {
-        let matching: Vec<_> = self
-            .inner
-            .containers
-            .all()
-            .into_iter()
-            .filter(|c| c.is_alive())
-            .filter(|c| {
-                filter.is_none_or(|f| {
+        let mut matching = self.inner.containers.all();
+        matching.retain(|c| {
+            c.is_alive()
+                && filter.is_none_or(|f| {
                     id_matches(c.id.as_str(), &f.id)
                         && id_matches(c.pod.as_str(), &f.pod_sandbox_id)
                         && labels_match(&c.info.labels, &f.label_selector)
                 })
-            })
-            .collect();
-        join_all(
-            matching
-                .iter()
-                .map(|container| self.read_container(container)),
-        )
-        .await
+        });
+        self.read_containers(&matching).await
     }
 
     /// One pod's usage.
@@ -60,7 +54,8 @@ impl Engine {
     /// `NotFound`.
     pub async fn pod_stats(&self, id: &str) -> Result<v1::PodSandboxStats, EngineError> {
         let pod = self.find_pod(id)?;
-        Ok(self.read_pod(&pod).await)
+        let mut stats = self.read_pods(&[pod]).await;
+        Ok(stats.pop().unwrap_or_default())
     }
 
     /// Usage of the ready pods that match a filter.
@@ -68,96 +63,118 @@ impl Engine {
         &self,
         filter: Option<&v1::PodSandboxStatsFilter>,
     ) -> Vec<v1::PodSandboxStats> {
-        let matching: Vec<_> = self
-            .inner
-            .pods
-            .all()
-            .into_iter()
-            .filter(|pod| !pod.is_stopped())
-            .filter(|pod| {
-                filter.is_none_or(|f| {
+        let mut matching = self.inner.pods.all();
+        matching.retain(|pod| {
+            !pod.is_stopped()
+                && filter.is_none_or(|f| {
                     id_matches(pod.id.as_str(), &f.id)
                         && labels_match(&pod.info.labels, &f.label_selector)
                 })
-            })
-            .collect();
-        join_all(matching.iter().map(|pod| self.read_pod(pod))).await
+        });
+        self.read_pods(&matching).await
     }
 
-    async fn read_container(&self, container: &Arc<Container>) -> v1::ContainerStats {
-        let stats = &self.inner.ports.stats;
-        let path = container.cgroups_path();
-        let usage = if container.is_alive() {
-            stats.cgroup(&path).await.ok().flatten()
-        } else {
-            None
-        };
-        let layer = stats.writable_layer(&container.id).await.ok();
-        let info = &container.info;
-        v1::ContainerStats {
-            attributes: Some(v1::ContainerAttributes {
-                id: container.id.to_string(),
-                metadata: Some((&info.metadata).into()),
-                labels: pairs(&info.labels),
-                annotations: pairs(&info.annotations),
-            }),
-            cpu: usage.as_ref().map(cpu),
-            memory: usage.as_ref().map(memory),
-            writable_layer: layer.map(|layer| v1::FilesystemUsage {
-                timestamp: now(),
-                fs_id: Some(v1::FilesystemIdentifier {
-                    mountpoint: info.mount_point.clone(),
-                }),
-                used_bytes: value(layer.bytes),
-                inodes_used: value(layer.inodes),
-            }),
-            swap: usage.as_ref().and_then(swap),
-            io: None,
-        }
+    async fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<v1::ContainerStats> {
+        let targets = containers.iter().map(|c| container_target(c)).collect();
+        let readings = self.inner.ports.stats.read(targets).await;
+        let read = containers.iter().zip(readings);
+        read.map(|(container, reading)| container_stats(container, &reading))
+            .collect()
     }
 
-    async fn read_pod(&self, pod: &Arc<Pod>) -> v1::PodSandboxStats {
-        let stats = &self.inner.ports.stats;
-        let containers: Vec<_> = self
-            .containers_of(pod)
-            .into_iter()
-            .filter(|c| c.is_alive())
-            .collect();
-        let containers = join_all(
-            containers
+    async fn read_pods(&self, pods: &[Arc<Pod>]) -> Vec<v1::PodSandboxStats> {
+        let containers: Vec<Vec<_>> = pods.iter().map(|pod| self.living_of(pod)).collect();
+        let of_pods = pods.iter().map(|pod| pod_target(pod));
+        let of_containers = containers.iter().flatten().map(|c| container_target(c));
+        let targets = of_pods.chain(of_containers).collect();
+        let mut readings = self.inner.ports.stats.read(targets).await.into_iter();
+        let of_pods: Vec<_> = readings.by_ref().take(pods.len()).collect();
+        let pods = pods.iter().zip(of_pods).zip(containers);
+        pods.map(|((pod, reading), containers)| {
+            let containers = containers
                 .iter()
-                .map(|container| self.read_container(container)),
-        )
-        .await;
-        let usage = stats
-            .pod_cgroup(&pod.info.cgroup_parent)
-            .await
-            .ok()
-            .flatten();
-        let network = match &pod.namespaces.net {
-            Some(netns) if !pod.info.host_network => stats.network(netns).await.ok(),
-            _ => None,
-        };
-        v1::PodSandboxStats {
-            attributes: Some(v1::PodSandboxAttributes {
-                id: pod.id.to_string(),
-                metadata: Some((&pod.info.metadata).into()),
-                labels: pairs(&pod.info.labels),
-                annotations: pairs(&pod.info.annotations),
+                .zip(readings.by_ref())
+                .map(|(container, reading)| container_stats(container, &reading));
+            let containers = containers.collect();
+            pod_stats(pod, reading, containers)
+        })
+        .collect()
+    }
+
+    pub(crate) fn living_of(&self, pod: &Pod) -> Vec<Arc<Container>> {
+        let mut containers = self.containers_of(pod);
+        containers.retain(|container| container.is_alive());
+        containers
+    }
+}
+
+pub(crate) fn container_target(container: &Container) -> StatsTarget {
+    let cgroup = || CgroupName::Container(container.cgroups_path());
+    StatsTarget {
+        id: container.id.to_string(),
+        cgroup: container.is_alive().then(cgroup),
+        layer: true,
+        netns: None,
+    }
+}
+
+pub(crate) fn pod_target(pod: &Pod) -> StatsTarget {
+    let parent = &pod.info.cgroup_parent;
+    let cgroup = || CgroupName::Pod(parent.clone());
+    StatsTarget {
+        id: pod.id.to_string(),
+        cgroup: (!pod.is_stopped() && !parent.is_empty()).then(cgroup),
+        layer: false,
+        netns: match pod.info.host_network {
+            true => None,
+            false => pod.namespaces.net.clone(),
+        },
+    }
+}
+
+fn container_stats(container: &Container, reading: &StatsReading) -> v1::ContainerStats {
+    let info = &container.info;
+    let usage = reading.cgroup.as_ref();
+    v1::ContainerStats {
+        attributes: Some(v1::ContainerAttributes {
+            id: container.id.to_string(),
+            metadata: Some((&info.metadata).into()),
+            labels: pairs(&info.labels),
+            annotations: pairs(&info.annotations),
+        }),
+        cpu: usage.map(cpu),
+        memory: usage.map(memory),
+        writable_layer: reading.layer.map(|usage| layer(usage, &info.mount_point)),
+        swap: usage.and_then(swap),
+        io: usage.and_then(io),
+    }
+}
+
+fn pod_stats(
+    pod: &Pod,
+    reading: StatsReading,
+    containers: Vec<v1::ContainerStats>,
+) -> v1::PodSandboxStats {
+    let usage = reading.cgroup.as_ref();
+    v1::PodSandboxStats {
+        attributes: Some(v1::PodSandboxAttributes {
+            id: pod.id.to_string(),
+            metadata: Some((&pod.info.metadata).into()),
+            labels: pairs(&pod.info.labels),
+            annotations: pairs(&pod.info.annotations),
+        }),
+        linux: Some(v1::LinuxPodSandboxStats {
+            cpu: usage.map(cpu),
+            memory: usage.map(memory),
+            process: usage.map(|usage| v1::ProcessUsage {
+                timestamp: usage.timestamp,
+                process_count: value(usage.processes),
             }),
-            linux: Some(v1::LinuxPodSandboxStats {
-                cpu: usage.as_ref().map(cpu),
-                memory: usage.as_ref().map(memory),
-                network: network.map(network_usage),
-                process: usage.as_ref().map(|usage| v1::ProcessUsage {
-                    timestamp: usage.timestamp,
-                    process_count: value(usage.processes),
-                }),
-                containers,
-                io: None,
-            }),
-            windows: None,
-        }
+            io: usage.and_then(io),
+            network: reading.network.map(network),
+            containers,
+        }),
+        windows: None,
     }
 }
 
@@ -173,8 +190,8 @@ fn cpu(usage: &CgroupStats) -> v1::CpuUsage {
     v1::CpuUsage {
         timestamp: usage.timestamp,
         usage_core_nano_seconds: value(usage.cpu_usage),
-        usage_nano_cores: None,
-        psi: None,
+        usage_nano_cores: usage.cpu_rate.and_then(value),
+        psi: usage.cpu_pressure.map(psi),
     }
 }
 
@@ -191,7 +208,7 @@ fn memory(usage: &CgroupStats) -> v1::MemoryUsage {
         rss_bytes: value(usage.rss),
         page_faults: value(usage.page_faults),
         major_page_faults: value(usage.major_page_faults),
-        psi: None,
+        psi: usage.memory_pressure.map(psi),
     }
 }
 
@@ -199,19 +216,63 @@ fn swap(usage: &CgroupStats) -> Option<v1::SwapUsage> {
     let used = usage.swap_usage?;
     Some(v1::SwapUsage {
         timestamp: usage.timestamp,
-        swap_available_bytes: None,
+        swap_available_bytes: usage
+            .swap_limit
+            .and_then(|limit| value(limit.saturating_sub(used))),
         swap_usage_bytes: value(used),
     })
 }
 
-fn network_usage(interfaces: Vec<v1::NetworkInterfaceUsage>) -> v1::NetworkUsage {
+fn io(usage: &CgroupStats) -> Option<v1::IoUsage> {
+    Some(v1::IoUsage {
+        timestamp: usage.timestamp,
+        psi: Some(psi(usage.io_pressure?)),
+    })
+}
+
+fn psi(pressure: Pressure) -> v1::PsiStats {
+    let data = |stalled: Stalled| v1::PsiData {
+        total: stalled.total,
+        avg10: stalled.avg10,
+        avg60: stalled.avg60,
+        avg300: stalled.avg300,
+    };
+    v1::PsiStats {
+        full: Some(data(pressure.full)),
+        some: Some(data(pressure.some)),
+    }
+}
+
+fn layer(usage: Usage, mount_point: &str) -> v1::FilesystemUsage {
+    v1::FilesystemUsage {
+        timestamp: usage.timestamp,
+        fs_id: Some(v1::FilesystemIdentifier {
+            mountpoint: mount_point.to_owned(),
+        }),
+        used_bytes: value(usage.bytes),
+        inodes_used: value(usage.inodes),
+    }
+}
+
+fn network(network: NetworkStats) -> v1::NetworkUsage {
+    let interfaces: Vec<_> = network
+        .interfaces
+        .into_iter()
+        .map(|interface| v1::NetworkInterfaceUsage {
+            name: interface.name,
+            rx_bytes: value(interface.received.bytes),
+            rx_errors: value(interface.received.errors),
+            tx_bytes: value(interface.sent.bytes),
+            tx_errors: value(interface.sent.errors),
+        })
+        .collect();
     let default = interfaces
         .iter()
-        .find(|interface| interface.name == "eth0")
+        .find(|interface| interface.name == DEFAULT_INTERFACE)
         .or(interfaces.first())
         .cloned();
     v1::NetworkUsage {
-        timestamp: now(),
+        timestamp: network.timestamp,
         default_interface: default,
         interfaces,
     }

@@ -9,16 +9,16 @@ use std::{
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
 use crioxide_engine::{
-    Engine, Handler, ImageVolumes, Settings,
+    Engine, Handler, ImageVolumes, MetricGroup, Settings,
     ports::{
-        CgroupStats, ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus,
-        LabelRequest, Labels, MissingSource, NamespacePaths, NamespaceRequest, Network,
-        NetworkResult, Owner, PodNetwork, PortConnection, PortResult, Ports, PullRequest,
-        RecordDirs, ResolvedImage, SandboxFiles, SandboxHost, SandboxPaths, Stats, StoredRecord,
-        Usage,
+        ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus, LabelRequest,
+        Labels, MissingSource, NamespacePaths, NamespaceRequest, Network, NetworkResult, Owner,
+        PodNetwork, PortConnection, PortResult, Ports, PullRequest, RecordDirs, ResolvedImage,
+        SandboxFiles, SandboxHost, SandboxPaths, Stats, StatsDetail, StatsReading, StatsTarget,
+        StoredRecord,
     },
 };
-use crioxide_names::{ContainerId, ImageId, PodId};
+use crioxide_names::{ImageId, PodId};
 use crioxide_runtime_spec::{
     Confinement, Devices, HostFacts, SpecDefaults,
     image_facts::ImageFacts,
@@ -67,6 +67,21 @@ impl FakeHost {
 
     /// Another daemon on the same host.
     pub(crate) fn daemon(self: &Arc<Self>) -> Engine {
+        self.daemon_with(settings())
+    }
+
+    /// An engine that tells events, on a new host.
+    pub(crate) fn with_events() -> (Arc<Self>, Engine) {
+        let host = Arc::new(Self::default());
+        let engine = host.daemon_with(Settings {
+            pod_events: true,
+            ..settings()
+        });
+        let _ = host.engine.set(engine.clone());
+        (host, engine)
+    }
+
+    fn daemon_with(self: &Arc<Self>, settings: Settings) -> Engine {
         // Labels are counted in a daemon's memory.
         self.give("label");
         let ports = Ports {
@@ -77,7 +92,7 @@ impl FakeHost {
             backend: self.clone(),
             stats: self.clone(),
         };
-        Engine::new(ports, settings())
+        Engine::new(ports, settings)
     }
 
     pub(crate) fn fault_at(&self, step: &'static str, fault: Fault) {
@@ -136,6 +151,7 @@ fn settings() -> Settings {
         workloads: Vec::new(),
         log_dir: "/var/log/pods".to_owned(),
         pod_events: false,
+        pod_metrics: MetricGroup::set(["all"]),
         sysctls: Vec::new(),
         node_hostname: "node".to_owned(),
         rejected_mount_sources: Vec::new(),
@@ -342,19 +358,15 @@ impl ImageService for FakeHost {
 
 #[async_trait]
 impl Stats for FakeHost {
-    async fn cgroup(&self, _: &str) -> PortResult<Option<CgroupStats>> {
-        Ok(None)
+    async fn read(&self, targets: Vec<StatsTarget>) -> Vec<StatsReading> {
+        targets.iter().map(|_| StatsReading::default()).collect()
     }
 
-    async fn pod_cgroup(&self, _: &str) -> PortResult<Option<CgroupStats>> {
-        Ok(None)
+    async fn detail(&self, targets: Vec<StatsTarget>) -> Vec<StatsDetail> {
+        targets.iter().map(|_| StatsDetail::default()).collect()
     }
 
-    async fn writable_layer(&self, _: &ContainerId) -> PortResult<Usage> {
-        Ok(Usage::default())
-    }
-
-    async fn network(&self, _: &Path) -> PortResult<Vec<v1::NetworkInterfaceUsage>> {
-        Ok(Vec::new())
+    fn forget(&self, id: &str) {
+        self.log.lock().unwrap().push(format!("forget {id}"));
     }
 }

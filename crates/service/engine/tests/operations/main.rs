@@ -8,6 +8,7 @@ mod records;
 mod requests;
 
 mod creation;
+mod events;
 mod exits;
 mod restore;
 mod stop;

@@ -103,6 +103,10 @@ impl Backend for FakeHost {
         Some(format!("process {} sleeps for ever", process.pid))
     }
 
+    async fn set_paused(&self, _: &str, _: &ContainerId, paused: bool) -> PortResult<()> {
+        self.step(if paused { "pause" } else { "resume" }).await
+    }
+
     async fn delete(&self, _: &PodId, _: &str, id: &ContainerId, _: &RecordDirs) -> PortResult<()> {
         self.step("delete").await?;
         self.alive.lock().unwrap().remove(id.as_str());

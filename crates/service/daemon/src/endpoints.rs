@@ -1,0 +1,5 @@
+//! What is served by HTTP/1: the inspect endpoints on the CRI socket and the metrics.
+
+mod http;
+pub(crate) mod inspect;
+pub(crate) mod prometheus;
