@@ -111,7 +111,7 @@ impl Command {
         }
         Ok(Self {
             writer: CommandWriter::Spdy(writer, stdin, resize),
-            reader: CommandReader::Spdy(reader, [stdout, stderr, error]),
+            reader: CommandReader::Spdy(Box::new(reader), [stdout, stderr, error]),
         })
     }
 
