@@ -103,7 +103,7 @@ pub(crate) const EXCLUSIVE: &[(&str, &[&str])] = &[
             "crioxide-bench",
         ],
     ),
-    ("hyper", &["crioxide-daemon"]),
+    ("hyper", &["crioxide-daemon", "crioxide-streaming"]),
     ("reqwest", &["crioxide-registry", "crioxide-test-support"]),
 ];
 

@@ -3,8 +3,11 @@
 mod container;
 mod filter;
 mod inspect;
+mod metrics;
 mod pod;
 mod stats;
+
+pub use metrics::MetricGroup;
 
 pub(crate) use container::{status as container_status, status_in as container_status_in};
 pub(crate) use pod::status as pod_status;
