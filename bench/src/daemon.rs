@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use crioxide_cri_api::v1;
+use crioxide_test_support::client::CriClient;
 use crioxide_test_support::image::{Format, ImageBuilder};
 use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -137,13 +139,38 @@ impl Node {
         Ok(started.elapsed())
     }
 
-    async fn up(&self, name: &str) -> Result<(String, String)> {
+    /// Calls that have no method here.
+    pub(crate) fn client(&self) -> &CriClient {
+        &self.node.client
+    }
+
+    /// A pod in the host's network that has stopped, with a container that has ended.
+    pub(crate) async fn ended(&self, name: &str) -> Result<()> {
+        let mut pod = self.node.pod(name);
+        let linux = pod.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        let options = security.namespace_options.get_or_insert_default();
+        options.network = v1::NamespaceMode::Node.into();
+        let mut container = self.node.container("main", &self.image, &["true"]);
+        let linux = container.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        let options = security.namespace_options.get_or_insert_default();
+        options.network = v1::NamespaceMode::Node.into();
+        let (id, _) = self.node.run(&pod, &container, &self.handler).await?;
+        self.node
+            .client
+            .stop_pod(&id)
+            .await
+            .context("StopPodSandbox")
+    }
+
+    pub(crate) async fn up(&self, name: &str) -> Result<(String, String)> {
         let pod = self.node.pod(name);
         let container = self.node.container("main", &self.image, &["sleep", "3600"]);
         self.node.run(&pod, &container, &self.handler).await
     }
 
-    async fn down(&self, pod: &str, container: &str) -> Result<()> {
+    pub(crate) async fn down(&self, pod: &str, container: &str) -> Result<()> {
         let client = &self.node.client;
         client.stop(container, 0).await.context("StopContainer")?;
         client.remove(container).await.context("RemoveContainer")?;

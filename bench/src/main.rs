@@ -7,6 +7,7 @@
 
 mod daemon;
 mod floor;
+mod lists;
 mod options;
 mod pull;
 mod report;
@@ -58,6 +59,12 @@ fn run(arguments: &[String]) -> Result<()> {
 }
 
 async fn measure(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
+    if options.lists_ended + options.lists_running > 0 {
+        for times in lists::measure(node, options.lists_ended, options.lists_running).await? {
+            println!("{times}");
+        }
+        return Ok(());
+    }
     let mut floor = floor::Floor::start()?;
     // One after the other, floor and daemon in turn, the first of each thrown away.
     for round in 0..=options.rounds {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--pods N] [--at-once N] [--batches N] [--pulls N] [--image-mib N]
                          [--handler NAME] [--json FILE] [--directory DIR]
+                         [--lists-ended N --lists-running N]
 
 Images are unpacked below DIR by floor and daemon; put it on a journaled file system.
 Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or what was built last.";
@@ -28,6 +29,10 @@ pub(crate) struct Options {
     pub(crate) image_mib: usize,
     /// The runtime handler, empty for the default.
     pub(crate) handler: String,
+    /// Pods that have ended and are listed; with 0 and 0 lists are left out, otherwise everything else is.
+    pub(crate) lists_ended: usize,
+    /// Pods that run and are listed.
+    pub(crate) lists_running: usize,
     /// Where the figures go as JSON.
     pub(crate) json: Option<PathBuf>,
     /// Where images are unpacked, by both sides.
@@ -45,6 +50,8 @@ impl Options {
             pulls: 5,
             image_mib: 64,
             handler: String::new(),
+            lists_ended: 0,
+            lists_running: 0,
             json: None,
             directory: std::env::temp_dir(),
         };
@@ -68,6 +75,8 @@ impl Options {
                 "--batches" => options.batches = number()?,
                 "--pulls" => options.pulls = number()?,
                 "--image-mib" => options.image_mib = number()?,
+                "--lists-ended" => options.lists_ended = number()?,
+                "--lists-running" => options.lists_running = number()?,
                 "--handler" => options.handler.clone_from(value),
                 "--json" => options.json = Some(value.into()),
                 "--directory" => options.directory = value.into(),
