@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
-use crioxide_test_support::client::CriClient;
+use crioxide_test_support::client::{Answer, CriClient};
 use crioxide_test_support::image::{Format, ImageBuilder};
 use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use crate::floor::Hierarchies;
 use crate::options::Options;
+use crate::processes;
 use crate::pull::{Image, REPOSITORY, TAG};
 
 /// A daemon on private directories with busybox pulled.
@@ -22,6 +24,8 @@ pub(crate) struct Node {
     handler: String,
     /// Holds the images of both sides.
     directory: tempfile::TempDir,
+    /// The pods' cgroup parent, where the daemon would not make it: on a node the kubelet does.
+    parent: Option<Hierarchies>,
 }
 
 /// How long the parts of a pod's life took.
@@ -30,7 +34,12 @@ pub(crate) struct Life {
     pub(crate) up: Duration,
     pub(crate) exec: Duration,
     pub(crate) down: Duration,
+    /// Each call by its name, in order.
+    pub(crate) calls: Vec<(&'static str, Duration)>,
 }
+
+/// The ids of a pod and its container.
+pub(crate) type Ids = (String, String);
 
 impl Node {
     pub(crate) async fn start(options: &Options) -> Result<Self> {
@@ -48,7 +57,15 @@ impl Node {
         })
         .await?;
         node.client.pull(&image).await.context("PullImage")?;
+        let place = node.place();
+        let parent = match place.cgroup_driver().as_str() {
+            "systemd" => None,
+            _ => Some(Hierarchies::find(
+                place.cgroup_parent().trim_start_matches('/'),
+            )?),
+        };
         Ok(Self {
+            parent,
             node,
             registry,
             image,
@@ -58,7 +75,9 @@ impl Node {
     }
 
     pub(crate) async fn finish(self) -> Result<()> {
-        self.node.finish().await
+        let removed = self.parent.map_or(Ok(()), |parent| parent.remove_top());
+        self.node.finish().await?;
+        removed
     }
 
     pub(crate) fn registry_host(&self) -> String {
@@ -71,55 +90,127 @@ impl Node {
     }
 
     /// The largest resident set that the daemon had.
-    pub(crate) fn peak_memory_kib(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.node.daemon_pid()?);
-        let status = std::fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|value| value.split_whitespace().next()?.parse().ok())
-            .with_context(|| format!("no VmHWM in `{path}`"))
+    pub(crate) fn peak_memory_mib(&self) -> Result<f64> {
+        processes::peak_memory_mib(self.node.daemon_pid()?)
     }
 
     /// One pod up, one exec, and down.
-    pub(crate) async fn pod(&self, round: usize) -> Result<Life> {
+    pub(crate) async fn pod(&self, name: &str) -> Result<Life> {
+        let mut calls = Vec::new();
         let started = Instant::now();
-        let (pod, container) = self.up(&format!("one{round}")).await?;
+        let (pod, container) = self.up(name, &mut calls).await?;
         let up = started.elapsed();
+        let exec = self.exec(&container).await?;
         let started = Instant::now();
-        let done = self
-            .node
-            .client
-            .exec(&container, &["true"], 30)
-            .await
-            .context("ExecSync")?;
-        let exec = started.elapsed();
-        ensure!(done.exit_code == 0, "exec: {done:?}");
-        let started = Instant::now();
-        self.down(&pod, &container).await?;
+        self.down(&pod, &container, &mut calls).await?;
         Ok(Life {
             up,
             exec,
             down: started.elapsed(),
+            calls,
         })
+    }
+
+    /// A command in a running container.
+    pub(crate) async fn exec(&self, container: &str) -> Result<Duration> {
+        let client = &self.node.client;
+        let started = Instant::now();
+        let done = client
+            .exec(container, &["true"], 30)
+            .await
+            .context("ExecSync")?;
+        let took = started.elapsed();
+        ensure!(done.exit_code == 0, "exec: {done:?}");
+        Ok(took)
+    }
+
+    /// Pods up, several at a time.
+    pub(crate) async fn all_up(
+        &self,
+        names: impl Iterator<Item = String>,
+        at_once: usize,
+    ) -> Result<Vec<Ids>> {
+        stream::iter(names)
+            .map(async |name| self.up(&name, &mut Vec::new()).await)
+            .buffer_unordered(at_once)
+            .try_collect()
+            .await
+    }
+
+    /// Pods down, several at a time.
+    pub(crate) async fn all_down(&self, pods: &[Ids], at_once: usize) -> Result<()> {
+        stream::iter(pods)
+            .map(async |(pod, container)| self.down(pod, container, &mut Vec::new()).await)
+            .buffer_unordered(at_once)
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
+    }
+
+    /// Pods down with whatever containers they have, several at a time.
+    pub(crate) async fn all_down_with_containers(
+        &self,
+        pods: &[Ids],
+        at_once: usize,
+    ) -> Result<()> {
+        let client = &self.node.client;
+        let containers = client.list_containers().await.context("ListContainers")?;
+        stream::iter(&containers)
+            .map(async |container| client.stop(&container.id, 0).await)
+            .buffer_unordered(at_once)
+            .try_collect::<Vec<()>>()
+            .await
+            .context("StopContainer")?;
+        stream::iter(pods)
+            .map(async |(pod, _)| {
+                client.stop_pod(pod).await.context("StopPodSandbox")?;
+                client.remove_pod(pod).await.context("RemovePodSandbox")
+            })
+            .buffer_unordered(at_once)
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
     }
 
     /// Many pods up, then all down; the time of each half.
     pub(crate) async fn batch(&self, pods: usize, at_once: usize) -> Result<(Duration, Duration)> {
         let started = Instant::now();
-        let all: Vec<(String, String)> = stream::iter(0..pods)
-            .map(async |number| self.up(&format!("many{number}")).await)
-            .buffer_unordered(at_once)
-            .try_collect()
-            .await?;
+        let names = (0..pods).map(|number| format!("many{number}"));
+        let all = self.all_up(names, at_once).await?;
         let up = started.elapsed();
         let started = Instant::now();
-        stream::iter(&all)
-            .map(async |(pod, container)| self.down(pod, container).await)
-            .buffer_unordered(at_once)
-            .try_collect::<Vec<()>>()
-            .await?;
+        self.all_down(&all, at_once).await?;
         Ok((up, started.elapsed()))
+    }
+
+    /// One more container in a running pod.
+    pub(crate) async fn another(&self, pod: &str, name: &str) -> Result<String> {
+        let client = &self.node.client;
+        let config = self.node.container(name, &self.image, &["sleep", "3600"]);
+        let id = client
+            .create(pod, &config, &self.node.pod(name))
+            .await
+            .context("CreateContainer")?;
+        client.start(&id).await.context("StartContainer")?;
+        Ok(id)
+    }
+
+    /// Calls to the daemon.
+    pub(crate) fn client(&self) -> &CriClient {
+        &self.node.client
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.node.daemon_pid()
+    }
+
+    /// Ends the daemon, starts it again and waits for its first answer.
+    pub(crate) async fn restart(&mut self) -> Result<Duration> {
+        self.node.stop().await?;
+        let started = Instant::now();
+        self.node.start_again().await?;
+        Ok(started.elapsed())
     }
 
     pub(crate) fn serve(&self, image: &Image) {
@@ -164,17 +255,42 @@ impl Node {
             .context("StopPodSandbox")
     }
 
-    pub(crate) async fn up(&self, name: &str) -> Result<(String, String)> {
+    pub(crate) async fn up(
+        &self,
+        name: &str,
+        calls: &mut Vec<(&'static str, Duration)>,
+    ) -> Result<Ids> {
+        let client = &self.node.client;
         let pod = self.node.pod(name);
-        let container = self.node.container("main", &self.image, &["sleep", "3600"]);
-        self.node.run(&pod, &container, &self.handler).await
+        let config = self.node.container("main", &self.image, &["sleep", "3600"]);
+        let pod_id = timed(calls, "RunPodSandbox", client.run_pod(&pod, &self.handler)).await?;
+        let create = client.create(&pod_id, &config, &pod);
+        let container = timed(calls, "CreateContainer", create).await?;
+        timed(calls, "StartContainer", client.start(&container)).await?;
+        Ok((pod_id, container))
     }
 
-    pub(crate) async fn down(&self, pod: &str, container: &str) -> Result<()> {
+    pub(crate) async fn down(
+        &self,
+        pod: &str,
+        container: &str,
+        calls: &mut Vec<(&'static str, Duration)>,
+    ) -> Result<()> {
         let client = &self.node.client;
-        client.stop(container, 0).await.context("StopContainer")?;
-        client.remove(container).await.context("RemoveContainer")?;
-        client.stop_pod(pod).await.context("StopPodSandbox")?;
-        client.remove_pod(pod).await.context("RemovePodSandbox")
+        timed(calls, "StopContainer", client.stop(container, 0)).await?;
+        timed(calls, "RemoveContainer", client.remove(container)).await?;
+        timed(calls, "StopPodSandbox", client.stop_pod(pod)).await?;
+        timed(calls, "RemovePodSandbox", client.remove_pod(pod)).await
     }
+}
+
+async fn timed<T>(
+    calls: &mut Vec<(&'static str, Duration)>,
+    name: &'static str,
+    call: impl Future<Output = Answer<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    let answer = call.await.context(name)?;
+    calls.push((name, started.elapsed()));
+    Ok(answer)
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use cgroup::Hierarchies;
 use host::Host;
 use pod::Pod;
 

@@ -44,7 +44,7 @@ pub(crate) async fn measure(node: &Node, ended: usize, running: usize) -> Result
         .await
         .context("pods that have ended")?;
     stream::iter(0..running)
-        .map(async |number| node.up(&format!("running{number}")).await)
+        .map(async |number| node.up(&format!("running{number}"), &mut Vec::new()).await)
         .buffer_unordered(8)
         .try_collect::<Vec<_>>()
         .await
@@ -53,8 +53,8 @@ pub(crate) async fn measure(node: &Node, ended: usize, running: usize) -> Result
     let churn = async {
         let mut round = 0;
         while !stop.load(Ordering::Relaxed) {
-            let (pod, container) = node.up(&format!("churn{round}")).await?;
-            node.down(&pod, &container).await?;
+            let (pod, container) = node.up(&format!("churn{round}"), &mut Vec::new()).await?;
+            node.down(&pod, &container, &mut Vec::new()).await?;
             round += 1;
         }
         anyhow::Ok(())

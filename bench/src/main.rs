@@ -5,13 +5,16 @@
 //! the same machine, so the ratios mean something where absolute times do not.
 #![forbid(unsafe_code)]
 
+mod chart;
 mod daemon;
 mod floor;
 mod lists;
 mod options;
+mod processes;
 mod pull;
 mod report;
 mod samples;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -45,53 +48,73 @@ fn run(arguments: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
     let mut report = Report::default();
     runtime.block_on(async {
-        let node = daemon::Node::start(&options).await?;
-        let outcome = measure(&node, &options, &mut report).await;
-        node.finish().await?;
-        outcome
+        let mut node = daemon::Node::start(&options).await?;
+        let outcome = measure(&mut node, &options, &mut report).await;
+        let finished = node.finish().await;
+        // What went wrong first explains what is left.
+        outcome.and(finished)
     })?;
     println!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.to_json().to_string())
             .with_context(|| format!("write `{}`", path.display()))?;
     }
+    if let Some(path) = &options.chart {
+        std::fs::write(path, chart::draw(&report))
+            .with_context(|| format!("write `{}`", path.display()))?;
+    }
     Ok(())
 }
 
-async fn measure(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
+async fn measure(node: &mut daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
     if options.lists_ended + options.lists_running > 0 {
         for times in lists::measure(node, options.lists_ended, options.lists_running).await? {
             println!("{times}");
         }
         return Ok(());
     }
+    if options.rounds > 0 {
+        one_at_a_time(node, options, report).await?;
+        scale::execs(node, options, report).await?;
+    }
+    for _ in 0..options.batches {
+        let (floor_up, floor_down) = floor::batch(options.pods)?;
+        let (up, down) = node.batch(options.pods, options.at_once).await?;
+        let name =
+            |what: &str| format!("{} pods {what}, {} at once", options.pods, options.at_once);
+        report.add(&name("up"), floor_up, up);
+        report.add(&name("down"), floor_down, down);
+    }
+    if !options.scale.is_empty() {
+        scale::measure(node, options, report).await?;
+    }
+    scale::soak(node, options, report).await?;
+    if options.pulls > 0 {
+        pulls(node, options, report).await?;
+    }
+    Ok(())
+}
+
+/// Floor and daemon in turn, the first of each thrown away.
+async fn one_at_a_time(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
     let mut floor = floor::Floor::start()?;
-    // One after the other, floor and daemon in turn, the first of each thrown away.
     for round in 0..=options.rounds {
         let floor_pod = floor.pod(1)?;
         let floor_exec = floor.exec()?;
-        let ours = node.pod(round).await?;
+        let ours = node.pod(&format!("one{round}")).await?;
         if round > 0 {
             report.add("pod up, one at a time", floor_pod.up, ours.up);
             report.add("pod down, one at a time", floor_pod.down, ours.down);
             report.add("exec", floor_exec, ours.exec);
+            for (name, took) in ours.calls {
+                report.call(name, took);
+            }
         }
     }
-    drop(floor);
-    for _ in 0..options.batches {
-        let (floor_up, floor_down) = floor::batch(options.pods)?;
-        let (up, down) = node.batch(options.pods, options.at_once).await?;
-        report.add(
-            &format!("{} pods up, {} at once", options.pods, options.at_once),
-            floor_up,
-            up,
-        );
-        report.add(
-            &format!("{} pods down, {} at once", options.pods, options.at_once),
-            floor_down,
-            down,
-        );
-    }
+    Ok(())
+}
+
+async fn pulls(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
     let image = pull::Image::make(options.image_mib)?;
     node.serve(&image);
     for round in 0..=options.pulls {
@@ -101,6 +124,7 @@ async fn measure(node: &daemon::Node, options: &Options, report: &mut Report) ->
             report.add(&format!("pull of {} MiB", options.image_mib), floor, ours);
         }
     }
-    report.peak_memory_kib = node.peak_memory_kib()?;
+    let peak = node.peak_memory_mib()?;
+    report.figure("daemon, largest resident set", peak, "MiB");
     Ok(())
 }

@@ -6,11 +6,14 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--pods N] [--at-once N] [--batches N] [--pulls N] [--image-mib N]
-                         [--handler NAME] [--json FILE] [--directory DIR]
+                         [--scale N,N,...] [--soak N] [--handler NAME] [--json FILE] [--chart FILE.svg]
+                         [--directory DIR] [--profile NAME]
                          [--lists-ended N --lists-running N]
 
 Images are unpacked below DIR by floor and daemon; put it on a journaled file system.
-Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or what was built last.";
+Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or built by the profile (release, or the quickly built profiling).
+--scale measures everything again with so many pods beside, and restarts the daemon with the most; --soak makes so many
+pods in batches and watches the daemon's memory. 0 rounds, batches or pulls leave that part out.";
 
 /// How much to measure.
 #[derive(Debug)]
@@ -23,10 +26,14 @@ pub(crate) struct Options {
     pub(crate) at_once: usize,
     /// Batches; 0 leaves them out.
     pub(crate) batches: usize,
-    /// Pulls; with 0 one is made and not counted.
+    /// Pulls; 0 leaves them out.
     pub(crate) pulls: usize,
     /// Size of the pulled image before compression.
     pub(crate) image_mib: usize,
+    /// Numbers of pods at which everything is measured again, ascending.
+    pub(crate) scale: Vec<usize>,
+    /// Pods made in batches to see what stays behind.
+    pub(crate) soak: usize,
     /// The runtime handler, empty for the default.
     pub(crate) handler: String,
     /// Pods that have ended and are listed; with 0 and 0 lists are left out, otherwise everything else is.
@@ -37,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Where images are unpacked, by both sides.
     pub(crate) directory: PathBuf,
+    /// Where they go as a picture.
+    pub(crate) chart: Option<PathBuf>,
 }
 
 impl Options {
@@ -49,11 +58,14 @@ impl Options {
             batches: 3,
             pulls: 5,
             image_mib: 64,
+            scale: vec![1, 50],
+            soak: 0,
             handler: String::new(),
             lists_ended: 0,
             lists_running: 0,
             json: None,
             directory: std::env::temp_dir(),
+            chart: None,
         };
         let mut words = arguments.iter();
         while let Some(name) = words.next() {
@@ -77,12 +89,47 @@ impl Options {
                 "--image-mib" => options.image_mib = number()?,
                 "--lists-ended" => options.lists_ended = number()?,
                 "--lists-running" => options.lists_running = number()?,
+                "--soak" => options.soak = number()?,
+                "--scale" => options.scale = numbers(name, value)?,
                 "--handler" => options.handler.clone_from(value),
                 "--json" => options.json = Some(value.into()),
                 "--directory" => options.directory = value.into(),
+                "--chart" => options.chart = Some(value.into()),
                 other => bail!("no option `{other}`\n{USAGE}"),
             }
         }
         Ok(Some(options))
+    }
+}
+
+fn numbers(name: &str, text: &str) -> Result<Vec<usize>> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    let mut numbers: Vec<usize> = words
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("`{name} {text}`: not numbers with commas between"))?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    fn parse(words: &str) -> anyhow::Result<Option<Options>> {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        Options::parse(&words)
+    }
+
+    #[test]
+    fn sizes_and_files() {
+        let options = parse("--rounds 3 --scale 50,1 --chart a.svg").expect("these options");
+        let options = options.expect("not the help");
+        assert_eq!((options.rounds, options.scale), (3, vec![1, 50]));
+        assert_eq!(options.chart.as_deref(), Some("a.svg".as_ref()));
+        assert!(parse("--help").expect("the help").is_none());
+        for bad in ["--scale 1,x", "--rounds", "--rounds x", "--unknown 1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -7,19 +7,29 @@ use serde_json::{Value, json};
 
 use crate::samples::quantile;
 
+/// Something that both the floor and the daemon did.
 #[derive(Debug)]
-struct Row {
-    what: String,
-    floor: Vec<Duration>,
-    daemon: Vec<Duration>,
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) floor: Vec<Duration>,
+    pub(crate) daemon: Vec<Duration>,
 }
 
-/// Samples of floor and daemon, by what was measured.
+/// A line over numbers of pods.
+#[derive(Debug)]
+pub(crate) struct Curve {
+    pub(crate) what: String,
+    pub(crate) points: Vec<(usize, Duration)>,
+}
+
+/// What was measured, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    rows: Vec<Row>,
-    /// The daemon's largest resident set so far.
-    pub(crate) peak_memory_kib: u64,
+    pub(crate) rows: Vec<Row>,
+    /// Single calls, which have no floor of their own.
+    pub(crate) calls: Vec<(String, Vec<Duration>)>,
+    pub(crate) curves: Vec<Curve>,
+    figures: Vec<(String, f64, &'static str)>,
 }
 
 impl Report {
@@ -41,32 +51,65 @@ impl Report {
         self.rows[at].daemon.push(daemon);
     }
 
+    /// One more sample of a call.
+    pub(crate) fn call(&mut self, name: &str, took: Duration) {
+        match self.calls.iter_mut().find(|(known, _)| known == name) {
+            Some((_, samples)) => samples.push(took),
+            None => self.calls.push((name.to_owned(), vec![took])),
+        }
+    }
+
+    /// The next point of a curve.
+    pub(crate) fn point(&mut self, what: &str, pods: usize, took: Duration) {
+        match self.curves.iter_mut().find(|curve| curve.what == what) {
+            Some(curve) => curve.points.push((pods, took)),
+            None => self.curves.push(Curve {
+                what: what.to_owned(),
+                points: vec![(pods, took)],
+            }),
+        }
+    }
+
+    /// A number that is no time.
+    pub(crate) fn figure(&mut self, what: &str, value: f64, unit: &'static str) {
+        self.figures.push((what.to_owned(), value, unit));
+    }
+
     pub(crate) fn to_json(&self) -> Value {
-        let summary = |samples: &[Duration]| {
+        let rows = self.rows.iter().map(|row| {
             json!({
-                "p50_ms": millis(quantile(samples, 0.5)),
-                "p90_ms": millis(quantile(samples, 0.9)),
+                "what": row.what,
+                "samples": row.floor.len(),
+                "floor": summary(&row.floor),
+                "daemon": summary(&row.daemon),
+                "ratio": row.ratio(),
             })
-        };
-        let rows: Vec<Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "what": row.what,
-                    "samples": row.floor.len(),
-                    "floor": summary(&row.floor),
-                    "daemon": summary(&row.daemon),
-                    "ratio": row.ratio(),
-                })
-            })
-            .collect();
-        json!({ "rows": rows, "peak_memory_kib": self.peak_memory_kib })
+        });
+        let calls = self.calls.iter().map(|(name, samples)| {
+            json!({"what": name, "samples": samples.len(), "daemon": summary(samples)})
+        });
+        let curves = self.curves.iter().map(|curve| {
+            let points = curve.points.iter();
+            let points: Vec<Value> = points
+                .map(|(pods, took)| json!({"pods": pods, "p50_ms": millis(*took)}))
+                .collect();
+            json!({"what": curve.what, "points": points})
+        });
+        let figures = self.figures.iter();
+        let figures =
+            figures.map(|(what, value, unit)| json!({"what": what, "value": value, "unit": unit}));
+        json!({
+            "rows": rows.collect::<Vec<_>>(),
+            "calls": calls.collect::<Vec<_>>(),
+            "curves": curves.collect::<Vec<_>>(),
+            "figures": figures.collect::<Vec<_>>(),
+        })
     }
 }
 
 impl Row {
-    fn ratio(&self) -> f64 {
+    /// How often the floor's time fits into the daemon's.
+    pub(crate) fn ratio(&self) -> f64 {
         let floor = quantile(&self.floor, 0.5).as_secs_f64();
         quantile(&self.daemon, 0.5).as_secs_f64() / floor.max(f64::MIN_POSITIVE)
     }
@@ -74,19 +117,19 @@ impl Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cell = |samples: &[Duration]| {
+            let (middle, high) = (quantile(samples, 0.5), quantile(samples, 0.9));
+            format!("{:.2} ({:.2})", millis(middle), millis(high))
+        };
         writeln!(
             f,
-            "{:<32} {:>4} {:>18} {:>18} {:>7}",
+            "{:<44} {:>4} {:>18} {:>18} {:>7}",
             "median (p90) in ms", "n", "floor", "daemon", "ratio"
         )?;
         for row in &self.rows {
-            let cell = |samples: &[Duration]| {
-                let (middle, high) = (quantile(samples, 0.5), quantile(samples, 0.9));
-                format!("{:.2} ({:.2})", millis(middle), millis(high))
-            };
             writeln!(
                 f,
-                "{:<32} {:>4} {:>18} {:>18} {:>7.2}",
+                "{:<44} {:>4} {:>18} {:>18} {:>7.2}",
                 row.what,
                 row.floor.len(),
                 cell(&row.floor),
@@ -94,14 +137,36 @@ impl fmt::Display for Report {
                 row.ratio()
             )?;
         }
-        writeln!(
-            f,
-            "largest resident set of the daemon: {} MiB",
-            self.peak_memory_kib >> 10
-        )
+        for (name, samples) in &self.calls {
+            writeln!(
+                f,
+                "{:<44} {:>4} {:>18} {:>18}",
+                name,
+                samples.len(),
+                "",
+                cell(samples)
+            )?;
+        }
+        for curve in &self.curves {
+            for (pods, took) in &curve.points {
+                let what = format!("{} at {pods} pods", curve.what);
+                writeln!(f, "{what:<44} {:>4} {:>18} {:>18.2}", "", "", millis(*took))?;
+            }
+        }
+        for (what, value, unit) in &self.figures {
+            writeln!(f, "{what:<67} {value:>18.1} {unit}")?;
+        }
+        Ok(())
     }
 }
 
-fn millis(time: Duration) -> f64 {
+fn summary(samples: &[Duration]) -> Value {
+    json!({
+        "p50_ms": millis(quantile(samples, 0.5)),
+        "p90_ms": millis(quantile(samples, 0.9)),
+    })
+}
+
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

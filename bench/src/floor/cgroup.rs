@@ -23,7 +23,7 @@ pub(crate) struct Cgroups {
 
 impl Hierarchies {
     /// Makes a cgroup of this name at the top of each.
-    pub(super) fn find(name: &str) -> Result<Self> {
+    pub(crate) fn find(name: &str) -> Result<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
         let mut found = Self {
             v1: Vec::new(),
@@ -75,7 +75,7 @@ impl Hierarchies {
         Ok(Cgroups { v1, v2 })
     }
 
-    pub(super) fn remove_top(&self) -> Result<()> {
+    pub(crate) fn remove_top(&self) -> Result<()> {
         self.v1
             .iter()
             .chain(&self.v2)

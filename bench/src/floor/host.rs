@@ -36,9 +36,12 @@ pub(crate) struct Host {
 
 impl Host {
     pub(super) fn prepare() -> Result<Self> {
+        // Where the daemon's node is too: file systems differ.
+        let parent =
+            std::env::var_os("CRIOXIDE_TEST_ROOT").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = tempfile::Builder::new()
             .prefix("floor")
-            .tempdir()
+            .tempdir_in(parent)
             .context("create a directory")?;
         // Of its own, so that nothing of it stays when this process ends.
         crioxide_sys::namespaces::unshare(UnshareFlags::NEWNS)
