@@ -85,9 +85,31 @@ pub fn atomic_write(
         file.sync_data().map_err(fail("flush the new content"))?;
     }
     drop(file);
-    fs::rename(temporary_path, path).map_err(fail("rename the new file into place"))?;
+    let placed = match options.sync {
+        Sync::Data => fs::rename(temporary_path, path),
+        Sync::None => place_without_flush(temporary_path, path),
+    };
+    placed.map_err(fail("rename the new file into place"))?;
     temporary.keep();
     Ok(())
+}
+
+/// ext4 begins to write a file to the device when it is renamed over another; exchanged with it, it does not.
+fn place_without_flush(temporary: &Path, path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let exchange = || renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE);
+    if exchange().is_err() {
+        // Nothing to replace, or a file system that cannot.
+        return fs::rename(temporary, path);
+    }
+    match fs::remove_file(temporary) {
+        // A directory, say: a rename would have refused it too.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            exchange()?;
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes what writers killed inside [`atomic_write`] left in `directory`, or only what they left for its file `name`.
