@@ -73,15 +73,15 @@ pub(crate) fn apply(
     match group.layout {
         CgroupLayout::Unified(_) => attach(&directory, rules).map_err(fail)?,
         CgroupLayout::Legacy(_) => {
-            for rule in rules {
-                let file = if rule.allow() {
+            // One rule for each write, and one open for each run of rules of a kind.
+            for run in rules.chunk_by(|one, next| one.allow() == next.allow()) {
+                let file = if run.iter().any(LinuxDeviceCgroup::allow) {
                     "devices.allow"
                 } else {
                     "devices.deny"
                 };
-                if let Some(line) = legacy_line(rule) {
-                    files::write(&directory.join(file), &line).map_err(fail)?;
-                }
+                let lines = run.iter().filter_map(legacy_line);
+                files::write_each(&directory.join(file), lines).map_err(fail)?;
             }
         }
     }

@@ -15,6 +15,15 @@ pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
         .write_all(value.as_bytes())
 }
 
+/// Writes each value in a call of its own, never creating the file.
+pub(crate) fn write_each(path: &Path, values: impl Iterator<Item = String>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    for value in values {
+        file.write_all(value.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// The whole text.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();

@@ -40,26 +40,25 @@ impl Cgroup {
     /// # Errors
     /// All steps run; what failed is listed.
     pub fn remove(&self) -> Result<(), RemoveCgroupError> {
-        self.leave();
-        let mut failed = Vec::new();
-        for pause in PAUSES_MS {
-            if pause > 0 {
-                std::thread::sleep(Duration::from_millis(pause));
-            }
-            if self.processes().is_ok_and(|members| !members.is_empty()) {
-                // A frozen process on version 1 is not killed before it is thawed.
-                if self.is_frozen() {
-                    let _ = self.thaw();
+        // Usually it is empty by now, and nobody has to be looked for.
+        let mut failed = self.remove_directories();
+        if !failed.is_empty() {
+            self.leave();
+            for pause in PAUSES_MS {
+                if pause > 0 {
+                    std::thread::sleep(Duration::from_millis(pause));
                 }
-                let _ = self.kill_all(Signal::KILL);
-            }
-            failed = self
-                .directories()
-                .into_iter()
-                .filter_map(|path| Some((remove_tree(&path).err()?, path)))
-                .collect();
-            if failed.is_empty() {
-                break;
+                if self.processes().is_ok_and(|members| !members.is_empty()) {
+                    // A frozen process on version 1 is not killed before it is thawed.
+                    if self.is_frozen() {
+                        let _ = self.thaw();
+                    }
+                    let _ = self.kill_all(Signal::KILL);
+                }
+                failed = self.remove_directories();
+                if failed.is_empty() {
+                    break;
+                }
             }
         }
         let unit = systemd::stop_unit(&self.path).map_err(Box::new).err();
@@ -79,6 +78,14 @@ impl Cgroup {
 }
 
 impl Cgroup {
+    /// Removes what is empty; what stays, with the reason.
+    fn remove_directories(&self) -> Vec<(io::Error, PathBuf)> {
+        self.directories()
+            .into_iter()
+            .filter_map(|path| Some((remove_tree(&path).err()?, path)))
+            .collect()
+    }
+
     /// Takes the calling process to the root wherever it is inside. If that fails, so does the removal, visibly.
     fn leave(&self) {
         let own = std::process::id().to_string();
