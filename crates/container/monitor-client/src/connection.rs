@@ -1,5 +1,6 @@
 //! A packet socket on tokio.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -10,6 +11,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+
+thread_local! {
+    /// Room for the largest packet: one for each thread and not one for each of hundreds of connections.
+    static SPACE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A connected `SOCK_SEQPACKET` socket.
 ///
@@ -83,13 +89,18 @@ impl PacketSocket {
         )?)
     }
 
-    /// Receives one packet into `buffer`; `None` when the other side closed.
+    /// Receives one packet; `buffer` is its content then. `None` when the other side closed.
     pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Packet>> {
-        buffer.resize(MAX_PACKET, 0);
-        let packet = self
-            .0
-            .async_io(Interest::READABLE, || receive_packet(&self.0, buffer))
-            .await?;
+        let receive = || {
+            SPACE.with_borrow_mut(|space| {
+                space.resize(MAX_PACKET, 0);
+                let packet = receive_packet(&self.0, space)?;
+                buffer.clear();
+                buffer.extend_from_slice(&space[..packet.length]);
+                Ok(packet)
+            })
+        };
+        let packet = self.0.async_io(Interest::READABLE, receive).await?;
         Ok((packet.length > 0).then_some(packet))
     }
 }

@@ -93,6 +93,13 @@ impl Monitor {
     /// # Errors
     /// Nobody listens, or the versions do not fit.
     pub async fn connect(path: &Path) -> Result<Connected, MonitorError> {
+        let mut connected = Self::connect_to_new(path).await?;
+        connected.containers = connected.monitor.list().await?;
+        Ok(connected)
+    }
+
+    /// As [`Self::connect`], to a monitor that cannot have containers yet.
+    pub(crate) async fn connect_to_new(path: &Path) -> Result<Connected, MonitorError> {
         let socket = PacketSocket::connect(path).map_err(|source| MonitorError::Connect {
             path: path.into(),
             source,
@@ -121,10 +128,9 @@ impl Monitor {
                 .store(pid, std::sync::atomic::Ordering::Relaxed),
             _ => return Err(MonitorError::Unexpected { request: "hello" }),
         }
-        let containers = monitor.list().await?;
         Ok(Connected {
             monitor,
-            containers,
+            containers: Vec::new(),
             events,
         })
     }

@@ -94,7 +94,7 @@ impl Spawner {
         let path = config.socket.clone();
         let make = |seq| SpawnerRequest::Spawn { seq, config };
         match self.ask("spawn", make, &[], PATIENCE).await? {
-            SpawnerReply::Spawned { .. } => Monitor::connect(&path).await,
+            SpawnerReply::Spawned { .. } => Monitor::connect_to_new(&path).await,
             SpawnerReply::Failed { failure, .. } => Err(MonitorError::Failed { failure }),
             SpawnerReply::Ran { .. } => Err(MonitorError::Unexpected { request: "spawn" }),
         }
