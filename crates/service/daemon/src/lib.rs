@@ -33,11 +33,18 @@ pub fn run(startup: Startup) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("crioxide")
-        .max_blocking_threads(64)
+        .max_blocking_threads(128)
+        // A burst of pods leaves many threads, each with its stack.
+        .thread_keep_alive(std::time::Duration::from_secs(3))
         .build()
         .map_err(|source| StartError::Runtime { source })?;
     let result = runtime.block_on(serve::run(startup));
-    // Blocking calls that still wait (a hung plugin) must not keep the process.
-    runtime.shutdown_background();
+    if crioxide_engine::any_under_way() {
+        // They use the runtime from threads of their own and end with the process.
+        std::mem::forget(runtime);
+    } else {
+        // Blocking calls that still wait (a hung plugin) must not keep the process.
+        runtime.shutdown_background();
+    }
     result
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::error::EngineError;
+use crate::{error::EngineError, operation};
 
 type Outcome<T> = Option<Result<T, EngineError>>;
 
@@ -75,20 +75,17 @@ impl<T: Clone + Send + Sync + 'static> Creations<T> {
         F: Future<Output = Result<T, EngineError>> + Send + 'static,
     {
         let this = self.clone();
-        let span = tracing::Span::current();
-        tokio::spawn(tracing::Instrument::instrument(
-            async move {
-                // Also when the work panics: a name that stays reserved would need a restart.
-                let running = Running {
-                    creations: &this,
-                    name: &name,
-                };
-                let outcome = work.await;
-                drop(running);
-                sender.send_replace(Some(outcome));
-            },
-            span,
-        ));
+        // Whoever wants the outcome listens to the sender.
+        drop(operation::spawn(async move {
+            // Also when the work panics: a name that stays reserved would need a restart.
+            let running = Running {
+                creations: &this,
+                name: &name,
+            };
+            let outcome = work.await;
+            drop(running);
+            sender.send_replace(Some(outcome));
+        }));
     }
 }
 

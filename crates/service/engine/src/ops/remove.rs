@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crioxide_cri_api::v1;
 
-use crate::{Engine, EngineError, container::Container, pod::Pod, ports::PortResult};
+use crate::{Engine, EngineError, container::Container, operation, pod::Pod, ports::PortResult};
 
 /// Grace for a running container that is removed.
 const REMOVAL_GRACE: Duration = Duration::from_secs(10);
@@ -19,9 +19,8 @@ impl Engine {
             return Ok(());
         };
         let engine = self.clone();
-        let removal = tokio::spawn(tracing::Instrument::in_current_span(async move {
-            engine.remove_one(&container, REMOVAL_GRACE).await
-        }));
+        let removal =
+            operation::spawn(async move { engine.remove_one(&container, REMOVAL_GRACE).await });
         removal.await.unwrap_or_else(|_| {
             Err(EngineError::refused(format!(
                 "the removal of container {id} was abandoned"
@@ -95,9 +94,7 @@ impl Engine {
             return Ok(());
         };
         let engine = self.clone();
-        let removal = tokio::spawn(tracing::Instrument::in_current_span(async move {
-            engine.remove_sandbox(&pod).await
-        }));
+        let removal = operation::spawn(async move { engine.remove_sandbox(&pod).await });
         removal.await.unwrap_or_else(|_| {
             Err(EngineError::refused(format!(
                 "the removal of pod {id} was abandoned"
@@ -110,11 +107,21 @@ impl Engine {
             self.stop_sandbox(pod, Duration::ZERO).await?;
         }
         let containers = self.containers_of(pod);
-        let removals = containers
-            .iter()
-            .map(|container| self.remove_one(container, Duration::ZERO));
-        for result in futures_util::future::join_all(removals).await {
-            result?;
+        // Each on its own: one that does not go must not keep the others.
+        let removals: Vec<_> = containers
+            .into_iter()
+            .map(|container| {
+                let engine = self.clone();
+                operation::spawn(async move { engine.remove_one(&container, Duration::ZERO).await })
+            })
+            .collect();
+        for removal in futures_util::future::join_all(removals).await {
+            removal.unwrap_or_else(|_| {
+                Err(EngineError::refused(format!(
+                    "the removal of a container of pod {} was abandoned",
+                    pod.id
+                )))
+            })?;
         }
         let _gate = pod.gate.lock().await;
         if self.inner.pods.get(pod.id.as_str()).is_none() {

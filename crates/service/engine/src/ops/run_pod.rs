@@ -192,10 +192,11 @@ impl Engine {
         labels: Labels,
         undo: &mut Undo,
     ) -> Result<Made, EngineError> {
-        let (network, files, monitor) = tokio::join!(
-            self.make_network(plan),
+        // The monitor first: another process makes it, while this thread goes on to what blocks it.
+        let (monitor, files, network) = tokio::join!(
+            self.make_monitor(plan, dirs),
             self.make_files(plan, dirs, &labels.mount),
-            self.make_monitor(plan, dirs)
+            self.make_network(plan)
         );
         let (namespaces, files, monitor) =
             (take(network, undo), take(files, undo), take(monitor, undo));

@@ -3,7 +3,7 @@
 use crioxide_cri_api::v1;
 use crioxide_node_records::{container_state::ContainerStatus, go_time};
 
-use crate::{Engine, EngineError, error::Context as _, ops::exits::now_nanoseconds};
+use crate::{Engine, EngineError, error::Context as _, operation, ops::exits::now_nanoseconds};
 
 impl Engine {
     /// Runs the process of a created container.
@@ -14,7 +14,7 @@ impl Engine {
     pub async fn start_container(&self, id: &str) -> Result<(), EngineError> {
         let container = self.find_container(id)?;
         let engine = self.clone();
-        let start = tokio::spawn(tracing::Instrument::in_current_span(async move {
+        let start = operation::spawn(async move {
             let _gate = container.gate.lock().await;
             let status = container.status();
             if container.cri_state() != v1::ContainerState::ContainerCreated {
@@ -74,7 +74,7 @@ impl Engine {
                     Err(error)
                 }
             }
-        }));
+        });
         start.await.unwrap_or_else(|_| {
             Err(EngineError::refused(format!(
                 "the start of container {id} was abandoned"

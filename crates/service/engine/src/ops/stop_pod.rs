@@ -7,7 +7,7 @@ use crioxide_names::ContainerId;
 use futures_util::future::join_all;
 
 use crate::{
-    Engine, EngineError,
+    Engine, EngineError, operation,
     ops::remove::Failures,
     pod::Pod,
     ports::{Marker, PortResult},
@@ -27,12 +27,12 @@ impl Engine {
         };
         let engine = self.clone();
         // In a task of its own: a client that leaves does not stop it half-way.
-        let stop = tokio::spawn(tracing::Instrument::in_current_span(async move {
+        let stop = operation::spawn(async move {
             let grace = remaining.map_or(DEFAULT_GRACE, |left| {
                 left.saturating_sub(Duration::from_secs(1))
             });
             engine.stop_sandbox(&pod, grace).await
-        }));
+        });
         stop.await.unwrap_or_else(|_| {
             Err(EngineError::refused(format!(
                 "the stop of pod {id} was abandoned"

@@ -23,6 +23,9 @@ use crate::OpenFilesLimit;
 const RECONNECTS: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a monitor that was told to end is waited for.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// News from below.
 #[derive(Debug)]
 pub(crate) enum BackendEvent {
@@ -34,7 +37,7 @@ pub(crate) enum BackendEvent {
 
 /// All monitors the daemon is connected to.
 pub(super) struct Monitors {
-    spawner: Spawner,
+    spawner: Arc<Spawner>,
     connected: Arc<Mutex<Connections>>,
     unattended: Arc<Mutex<HashSet<ContainerId>>>,
     events: mpsc::UnboundedSender<BackendEvent>,
@@ -51,7 +54,7 @@ impl Monitors {
         let limit = format!("{}:{}", text(open_files.soft), text(open_files.hard));
         let spawner = Spawner::start(program, &[OsStr::new("spawner"), OsStr::new(&limit)])?;
         Ok(Self {
-            spawner,
+            spawner: Arc::new(spawner),
             connected: Arc::default(),
             unattended: Arc::default(),
             events,
@@ -77,7 +80,12 @@ impl Monitors {
 
     /// Starts a pod's monitor and returns its process id.
     pub(super) async fn spawn(&self, pod: &PodId, config: MonitorConfig) -> PortResult<i32> {
-        let connected = self.spawner.spawn_monitor(config).await?;
+        // A task of its own: the caller goes on to other things meanwhile, on a thread that they may block.
+        let spawner = self.spawner.clone();
+        let made = tokio::spawn(async move { spawner.spawn_monitor(config).await });
+        let connected = made.await.map_err(|error| {
+            format!("starting the monitor of pod {pod} was abandoned: {error}")
+        })??;
         let pid = connected.monitor.pid();
         self.listen(pod, connected);
         Ok(pid)
@@ -133,6 +141,7 @@ impl Monitors {
         let Some(monitor) = monitor else {
             return Ok(());
         };
+        let process = super::process_id(monitor.pid());
         let ended = match monitor.shutdown().await {
             // The connection is gone; the monitor need not be.
             Err(MonitorError::Gone { .. }) => match Monitor::connect(monitor.socket()).await {
@@ -143,7 +152,11 @@ impl Monitors {
             result => result,
         };
         match ended {
-            Ok(()) | Err(MonitorError::Gone { .. }) => Ok(()),
+            Ok(()) | Err(MonitorError::Gone { .. }) => {
+                // Its cgroup can be removed once it has left it. One that does not go is found there.
+                let _ = tokio::time::timeout(FAREWELL, inspect::ended(&process)).await;
+                Ok(())
+            }
             Err(error) => {
                 self.connected
                     .lock()
