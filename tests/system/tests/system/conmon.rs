@@ -8,7 +8,7 @@ use crioxide_test_support::waiting::eventually;
 use crioxide_test_support::{TestNode, requirements, skip_unless};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::restart::{End, container_pid, parent_of};
+use crate::survival::restart::{End, container_pid, parent_of};
 use crate::scene::{Scene, possible};
 
 const HANDLER: &str = "conmon";
@@ -52,7 +52,7 @@ async fn watches_an_infra_container() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn outlives_the_daemon() -> Result<()> {
     skip_unless!(conmon_possible());
-    crate::restart::pods_survive(End::Killed, HANDLER).await
+    crate::survival::restart::pods_survive(End::Killed, HANDLER).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,10 @@ pub struct Conmon {
 pub fn find(bundle: &Path, id: &str) -> Option<Conmon> {
     let text = read(&bundle.join(PID_FILE), 64)?;
     let pid: i32 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+    // What the file says is not ours: zero and negative numbers mean groups of processes.
+    if pid <= 0 {
+        return None;
+    }
     let descriptor = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::NONBLOCK).ok()?;
     let command = read(Path::new(&format!("/proc/{pid}/cmdline")), COMMAND_LINE_MAX)?;
     let mut words = command.split(|byte| *byte == 0);

@@ -62,6 +62,10 @@ impl Unattended {
                 Err(error) => tracing::warn!("Failed to look after {}: {error}", self.id),
             }
             let unreaped = inspect::unreaped(&self.init);
+            // Reaped between the two looks: its monitor knows the code and is about to tell.
+            if self.watcher == Watcher::Monitor && unreaped.is_none() {
+                return None;
+            }
             if unreaped.is_some() && begin.elapsed() >= REAP_PATIENCE {
                 tracing::warn!(
                     "Container {} has ended, but its monitor does not notice; is the monitor stopped?",

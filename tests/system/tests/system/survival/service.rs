@@ -10,7 +10,7 @@ use crioxide_test_support::{TestNode, requirements, skip_unless};
 
 use crate::scene::{Scene, possible};
 
-const SHIPPED: &str = include_str!("../../../../contrib/systemd/crioxide.service");
+const SHIPPED: &str = include_str!("../../../../../contrib/systemd/crioxide.service");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_survive_a_restart_of_the_unit() -> Result<()> {

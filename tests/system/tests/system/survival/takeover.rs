@@ -268,7 +268,7 @@ async fn from_cri_o_to_us_and_back() -> Result<()> {
 
     node.stop().await?;
     node.switch_to(ours.clone());
-    let pid = crate::restart::pid_in_records(&node, &pods.ends)?;
+    let pid = crate::survival::restart::pid_in_records(&node, &pods.ends)?;
     std::fs::write(format!("/proc/{pid}/root/end"), "")?;
     eventually("a container ends while nobody is there", async || {
         ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists());

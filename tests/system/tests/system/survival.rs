@@ -1,0 +1,7 @@
+//! What outlives what: pods the daemon, records a kill, the host all of them.
+
+mod kill;
+mod leaks;
+pub(crate) mod restart;
+mod service;
+mod takeover;
