@@ -8,8 +8,8 @@ use crioxide_test_support::waiting::eventually;
 use crioxide_test_support::{TestNode, requirements, skip_unless};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::survival::restart::{End, container_pid, parent_of};
 use crate::scene::{Scene, possible};
+use crate::survival::restart::{End, container_pid, parent_of};
 
 const HANDLER: &str = "conmon";
 

@@ -16,6 +16,7 @@ use crioxide_monitor_client::{
 use crioxide_names::{ContainerId, PodId};
 use tokio::sync::mpsc;
 
+use super::inspect;
 use super::unattended::Unattended;
 use crate::OpenFilesLimit;
 
