@@ -230,11 +230,6 @@ impl Node {
         Ok(started.elapsed())
     }
 
-    /// Calls that have no method here.
-    pub(crate) fn client(&self) -> &CriClient {
-        &self.node.client
-    }
-
     /// A pod in the host's network that has stopped, with a container that has ended.
     pub(crate) async fn ended(&self, name: &str) -> Result<()> {
         let mut pod = self.node.pod(name);
