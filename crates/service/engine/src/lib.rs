@@ -18,7 +18,6 @@ mod ops;
 mod pod;
 pub mod ports;
 mod settings;
-mod undo;
 mod user_namespace;
 mod view;
 

@@ -1,5 +1,7 @@
 //! The operations, one file each.
 
+pub(crate) mod undo;
+
 mod accounts;
 mod create_container;
 mod exec;

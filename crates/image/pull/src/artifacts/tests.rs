@@ -38,7 +38,10 @@ fn artifacts_are_found_by_name_digest_and_id_and_take_their_blobs_along() {
         let found = artifacts.status(text, candidates).unwrap();
         found.map(|found| found.digest)
     };
-    assert_eq!(find("one", &[one.clone()]), Some(one_digest.clone()));
+    assert_eq!(
+        find("one", std::slice::from_ref(&one)),
+        Some(one_digest.clone())
+    );
     assert_eq!(find(two_digest.as_str(), &[]), Some(two_digest.clone()));
     assert_eq!(find(&two_digest.hex()[..12], &[]), Some(two_digest.clone()));
     let by_digest = one
@@ -49,7 +52,7 @@ fn artifacts_are_found_by_name_digest_and_id_and_take_their_blobs_along() {
     let info = artifacts.status("two", &[two]).unwrap().unwrap();
     assert_eq!((info.size, info.annotations["a"].as_str()), (10, "b"));
 
-    assert!(artifacts.remove("one", &[one.clone()]).unwrap());
+    assert!(artifacts.remove("one", std::slice::from_ref(&one)).unwrap());
     assert!(!artifacts.remove("one", &[one]).unwrap());
     assert!(!layout.blob(&one_blob).exists() && !layout.blob(&one_digest).exists());
     assert!(layout.blob(&shared).exists() && layout.blob(&two_blob).exists());

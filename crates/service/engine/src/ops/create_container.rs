@@ -20,8 +20,8 @@ use crate::{
     Engine, EngineError,
     container::Container,
     error::Context as _,
+    ops::undo::Undo,
     ops::{exits::now_nanoseconds, run_pod},
-    undo::Undo,
 };
 use plan::Plan;
 use records::{annotations, create_process, created_state, new_record};

@@ -19,12 +19,12 @@ use crate::{
     Engine, EngineError,
     error::Context as _,
     ops::exits::now_nanoseconds,
+    ops::undo::Undo,
     pod::{Pause, Pod, PodParts, pod_network},
     ports::{
         ContainerProcess, CreateProcess, Labels, NamespacePaths, NamespaceRequest, NetworkResult,
         Ownership, PodHome, RecordDirs, SandboxFiles, SandboxPaths,
     },
-    undo::Undo,
     user_namespace,
 };
 use plan::{Plan, checked_metadata};
