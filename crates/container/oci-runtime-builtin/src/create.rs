@@ -170,7 +170,7 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, CreateError> {
     let plan = prepare::plan(request, &bundle, &cgroup, fifo)?;
     let new_user = plan.namespaces.is_new(LinuxNamespaceType::User);
     let (ours, theirs) = SyncSocket::pair()?;
-    let spawned = spawn::spawn(plan, &cgroup, theirs, &ours, parent)?;
+    let spawned = spawn::spawn(plan, &cgroup, theirs, parent)?;
     let pid = spawned.pid;
     unfinished.init = Some(spawned);
     if new_user {

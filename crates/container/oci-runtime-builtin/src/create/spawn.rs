@@ -35,7 +35,6 @@ pub(super) fn spawn(
     plan: InitPlan<'_>,
     cgroup: &Cgroup,
     theirs: SyncSocket,
-    ours: &SyncSocket,
     parent: InitParent,
 ) -> Result<Spawned, CreateError> {
     let target = cgroup.clone_target().map_err(|error| SetupError::Path {
@@ -47,7 +46,7 @@ pub(super) fn spawn(
         prepare::make_time_namespace(plan.bundle)?;
     }
     if plan.namespaces.joins(LinuxNamespaceType::User).is_some() {
-        return spawn_through_user_namespace(plan, target.as_ref(), theirs, ours, parent);
+        return spawn_through_user_namespace(plan, target.as_ref(), theirs, parent);
     }
     join_for_children(&plan)?;
     let request = request(parent, target.as_ref()).namespaces(plan.namespaces.clone_flags());
@@ -58,30 +57,31 @@ pub(super) fn spawn(
 }
 
 /// A joined user namespace must be entered before the other namespaces are made, so that it owns them; but this process
-/// must keep its rights on the host. A helper enters and makes the first process from there.
+/// must keep its rights on the host. A helper enters and makes the first process from there. It reports on a socket of
+/// its own: the first process already speaks on the other one, and may be the quicker of the two.
 fn spawn_through_user_namespace(
     plan: InitPlan<'_>,
     target: Option<&OwnedFd>,
     theirs: SyncSocket,
-    ours: &SyncSocket,
     parent: InitParent,
 ) -> Result<Spawned, CreateError> {
+    let (reports, reporter) = SyncSocket::pair()?;
     match request(parent, target)
         .spawn()
         .map_err(step("make a helper process"))?
     {
         Cloned::Child => {
-            let error = match enter_and_spawn(plan, &theirs) {
+            let error = match enter_and_spawn(plan, &theirs, &reporter) {
                 Ok(()) => exit_now(0),
                 Err(error) => error,
             };
             // If the creator is gone there is nobody to tell.
-            let _ = theirs.tell(&FromInit::Failed(chain(&error)));
+            let _ = reporter.tell(&FromInit::Failed(chain(&error)));
             exit_now(1)
         }
         Cloned::Parent { pid: helper, .. } => {
-            drop(theirs);
-            let pid = match ours.hear() {
+            drop((theirs, reporter));
+            let pid = match reports.hear() {
                 Some(FromInit::Spawned(pid)) => Pid::from_raw(pid).ok_or(CreateError::InitDied)?,
                 Some(FromInit::Failed(message)) => return Err(CreateError::Init { message }),
                 _ => return Err(CreateError::InitDied),
@@ -97,7 +97,11 @@ fn spawn_through_user_namespace(
     }
 }
 
-fn enter_and_spawn(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<(), SetupError> {
+fn enter_and_spawn(
+    mut plan: InitPlan<'_>,
+    sync: &SyncSocket,
+    reporter: &SyncSocket,
+) -> Result<(), SetupError> {
     if let Some(cgroup) = plan.cgroup_to_join.take() {
         cgroup.join().map_err(|error| SetupError::Path {
             action: "join cgroup",
@@ -114,7 +118,9 @@ fn enter_and_spawn(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<(), Setu
         .namespaces(plan.namespaces.clone_flags());
     match request.spawn().map_err(step("make the first process"))? {
         Cloned::Child => init::run(plan, sync),
-        Cloned::Parent { pid, .. } => sync.tell(&FromInit::Spawned(pid.as_raw_nonzero().get())),
+        Cloned::Parent { pid, .. } => {
+            reporter.tell(&FromInit::Spawned(pid.as_raw_nonzero().get()))
+        }
     }
 }
 
