@@ -21,7 +21,9 @@ pub(super) fn get(socket: &Path, path: &str) -> anyhow::Result<Vec<u8>> {
         .set_read_timeout(Some(TIMEOUT))
         .context("limit the wait for an answer")?;
     let asked = || format!("ask the daemon at `{}` for {path}", socket.display());
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: crio\r\n\r\n").with_context(asked)?;
+    // In one piece: a daemon that answers after the first piece and hangs up would break the pipe.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: crio\r\n\r\n");
+    stream.write_all(request.as_bytes()).with_context(asked)?;
     let mut answer = Vec::new();
     stream
         .take(MAX_ANSWER_BYTES)
