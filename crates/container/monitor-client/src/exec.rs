@@ -18,6 +18,7 @@ use crate::{Monitor, MonitorError};
 
 /// How long a runtime may take to start a process in a container that exists.
 const PATIENCE: Duration = Duration::from_secs(120);
+const SIGKILL: i32 = 9;
 
 /// The container that a process is to run in.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ pub struct ExecDescriptors {
     pub stderr: Option<OwnedFd>,
 }
 
-/// A process running in a container. Dropping the handle does not end it.
+/// A process running in a container. Dropping the handle before [`wait`](Self::wait) has returned kills it.
 #[derive(Debug)]
 pub struct ExecHandle {
     monitor: Monitor,
@@ -60,6 +61,7 @@ pub struct ExecHandle {
     /// Host pid.
     pub pid: i32,
     exit: oneshot::Receiver<ExitReport>,
+    ended: bool,
 }
 
 impl ExecHandle {
@@ -68,10 +70,12 @@ impl ExecHandle {
     /// # Errors
     /// The monitor ended first.
     pub async fn wait(&mut self) -> Result<ExitReport, MonitorError> {
-        (&mut self.exit).await.map_err(|_| MonitorError::Gone {
+        let exit = (&mut self.exit).await.map_err(|_| MonitorError::Gone {
             peer: "monitor",
             request: "exec",
-        })
+        })?;
+        self.ended = true;
+        Ok(exit)
     }
 
     /// Signals its process group.
@@ -82,9 +86,21 @@ impl ExecHandle {
         self.monitor.kill_exec(&self.name, signal).await
     }
 
-    /// Name under which the monitor knows it.
-    pub fn name(&self) -> &str {
-        &self.name
+}
+
+impl Drop for ExecHandle {
+    fn drop(&mut self) {
+        if !self.ended {
+            kill_later(&self.monitor, &self.name);
+        }
+    }
+}
+
+/// Kills an exec that nobody waits for any more. It may have ended by itself.
+fn kill_later(monitor: &Monitor, name: &str) {
+    let (monitor, name) = (monitor.clone(), name.to_owned());
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move { monitor.kill_exec(&name, SIGKILL).await });
     }
 }
 
@@ -101,13 +117,7 @@ impl Drop for Starting<'_> {
             return;
         }
         self.monitor.shared.inbox.forget_exec(self.name);
-        let (monitor, name) = (self.monitor.clone(), self.name.to_owned());
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // Usually there is nothing to kill.
-                let _ = monitor.kill_exec(&name, 9).await;
-            });
-        }
+        kill_later(self.monitor, self.name);
     }
 }
 
@@ -183,11 +193,7 @@ impl Monitor {
         };
         match master {
             Ok(master) => Ok((started, master)),
-            Err(error) => {
-                // It may have ended by itself.
-                let _ = started.kill(9).await;
-                Err(fail("receive the terminal")(error))
-            }
+            Err(error) => Err(fail("receive the terminal")(error)),
         }
     }
 
@@ -246,6 +252,7 @@ impl Monitor {
                     name,
                     pid,
                     exit,
+                    ended: false,
                 })
             }
             Ok(_) => Err(MonitorError::Unexpected { request: "exec" }),

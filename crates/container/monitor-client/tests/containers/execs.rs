@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use crioxide_monitor_client::{ExecDescriptors, FailureKind};
 
 use crate::bundle::process;
-use crate::pod::{Pod, Runtime};
+use crate::pod::{Pod, Runtime, eventually};
 
 fn pipe() -> (std::io::PipeReader, OwnedFd) {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -93,6 +93,25 @@ pub(crate) async fn output_exit_code_and_signals(runtime: Runtime) {
             .into_iter()
             .any(|entry| entry.file_name().to_string_lossy().starts_with("exec-"))
     );
+}
+
+pub(crate) async fn a_dropped_handle_ends_the_process(runtime: Runtime) {
+    let pod = Pod::start(&runtime).await;
+    pod.run("host", "sleep 1000").await;
+    let id = pod.id("host");
+    let script = text("sleep 1000", false);
+    let exec = pod.monitor.exec(&id, &script, ExecDescriptors::default());
+    let exec = exec.await.unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", exec.pid));
+    assert!(process.exists());
+    drop(exec);
+    eventually(|| !process.exists()).await;
+
+    let script = text("sleep 1000", true);
+    let (exec, _master) = pod.monitor.exec_on_terminal(&id, &script).await.unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", exec.pid));
+    drop(exec);
+    eventually(|| !process.exists()).await;
 }
 
 pub(crate) async fn a_terminal_is_handed_over(runtime: Runtime) {

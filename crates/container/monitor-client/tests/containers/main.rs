@@ -42,6 +42,7 @@ const TESTS: &[Test] = tests![
     logs::rotation_loses_nothing,
     logs::terminal_output_is_logged,
     execs::output_exit_code_and_signals,
+    execs::a_dropped_handle_ends_the_process,
     execs::a_terminal_is_handed_over,
     attach::clients_see_output_and_type,
     attach::the_control_fifo_reopens_the_log,

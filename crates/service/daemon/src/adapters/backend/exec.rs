@@ -36,7 +36,6 @@ pub(super) async fn run(
             );
         }
     };
-    let kill_on_drop = KillOnDrop::new(monitor, handle.name());
     let mut output = Output::new(stdout_reader, stderr_reader, request.output_limit);
     let ended = async {
         // Output first: a process that fills its pipe ends only when somebody reads.
@@ -53,15 +52,13 @@ pub(super) async fn run(
         Some(limit) => match tokio::time::timeout(limit, ended).await {
             Ok(exit) => exit,
             Err(_) => {
-                // Dropping the guard would do it as well; here the process is known to be gone when we answer.
+                // Dropping the handle would do it as well; here the process is known to be gone when we answer.
                 let _ = handle.kill(SIGKILL).await;
                 let _ = tokio::time::timeout(DRAIN, handle.wait()).await;
-                kill_on_drop.disarm();
                 return Ok(ExecOutput::TimedOut);
             }
         },
     }?;
-    kill_on_drop.disarm();
     let (stdout, stderr) = output.into_parts();
     Ok(ExecOutput::Done {
         stdout,
@@ -93,37 +90,6 @@ async fn failed_start(
         String::from_utf8_lossy(&stderr),
     )
     .into()
-}
-
-/// Kills the process of a call whose client went away.
-pub(super) struct KillOnDrop {
-    monitor: Monitor,
-    name: Option<String>,
-}
-
-impl KillOnDrop {
-    pub(super) fn new(monitor: &Monitor, name: &str) -> Self {
-        Self {
-            monitor: monitor.clone(),
-            name: Some(name.to_owned()),
-        }
-    }
-
-    pub(super) fn disarm(mut self) {
-        self.name = None;
-    }
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
-            let monitor = self.monitor.clone();
-            tokio::spawn(async move {
-                // It may have ended by itself.
-                let _ = monitor.kill_exec(&name, SIGKILL).await;
-            });
-        }
-    }
 }
 
 /// What has been read so far from both pipes.

@@ -25,8 +25,6 @@ use tokio::{
     net::unix::pipe,
 };
 
-use super::exec::KillOnDrop;
-
 /// Bytes read at once.
 const PIECE: usize = 32 << 10;
 
@@ -79,7 +77,7 @@ pub(super) async fn exec(
             stderr: Some(stderr),
         }),
         terminal: None,
-        end: exit_of(monitor, handle),
+        end: exit_of(handle),
         detachable: false,
     })
 }
@@ -90,7 +88,7 @@ async fn on_terminal(
     target: ExecTarget<'_>,
 ) -> PortResult<Session> {
     let (handle, master) = monitor.exec_on_terminal(target, &request.process).await?;
-    let end = exit_of(monitor, handle);
+    let end = exit_of(handle);
     rustix::io::ioctl_fionbio(&master, true)?;
     let copy = || rustix::io::fcntl_dupfd_cloexec(&master, 3);
     // What tokio has for pipes reads and writes any descriptor. A terminal's input has no end: what is typed says so.
@@ -112,13 +110,8 @@ async fn on_terminal(
 }
 
 /// Waits for the process; dropped before its end, kills it.
-fn exit_of(monitor: &Monitor, mut handle: ExecHandle) -> SessionEnd {
-    let kill_on_drop = KillOnDrop::new(monitor, handle.name());
-    SessionEnd::Exit(Box::pin(async move {
-        let exit = handle.wait().await?;
-        kill_on_drop.disarm();
-        Ok(exit.exit_code)
-    }))
+fn exit_of(mut handle: ExecHandle) -> SessionEnd {
+    SessionEnd::Exit(Box::pin(async move { Ok(handle.wait().await?.exit_code) }))
 }
 
 /// A pipe that a process may open again by `/dev/stdin` and the like, whoever it runs as.
