@@ -62,6 +62,8 @@ pub struct NodeOptions {
     pub plugin_directories: Vec<PathBuf>,
     /// The directory of images and containers instead of one of this node's own.
     pub root: Option<PathBuf>,
+    /// The storage driver; `overlay` where this is empty.
+    pub storage_driver: String,
     /// The default handler; `builtin` where this is empty.
     pub default_handler: String,
     /// Where results of CNI plugins are kept instead of a place of this node's own.

@@ -85,7 +85,6 @@ impl ExecHandle {
     pub async fn kill(&self, signal: i32) -> Result<(), MonitorError> {
         self.monitor.kill_exec(&self.name, signal).await
     }
-
 }
 
 impl Drop for ExecHandle {

@@ -1,11 +1,13 @@
 //! The seam between records and the ways of keeping layer content.
 
 pub(crate) mod overlay;
+pub(crate) mod vfs;
 
+use crate::layers::id::is_hex_id;
 use crate::{LayerId, MountIds, MountOptions};
 use std::fmt::Debug;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// What a layer is for, which decides where a driver keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,21 @@ pub enum DriverError {
         /// The option.
         option: String,
     },
+}
+
+/// The layers that have a directory in `home`.
+fn layers_in(home: &Path) -> Result<Vec<LayerId>, DriverError> {
+    let fail = |error| DriverError::io("list", home, error);
+    let mut layers = Vec::new();
+    for entry in fs::read_dir(home).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        layers.extend(
+            name.to_str()
+                .filter(|name| is_hex_id(name))
+                .and_then(|name| LayerId::parse(name).ok()),
+        );
+    }
+    Ok(layers)
 }
 
 impl DriverError {

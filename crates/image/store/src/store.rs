@@ -5,13 +5,14 @@ pub(crate) mod layout;
 pub(crate) mod options;
 
 use crate::driver::overlay::Overlay;
+use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, LayerUse};
 use crate::record::{ContainerRecord, ImageRecord, LayerRecord, MountRecord};
 use crate::records::{RecordFile, Records, RecordsError};
 use crate::staging::reaper::Reaper;
 use crate::staging::{StagingArea, StagingError};
 use crate::store::layout::Layout;
-use crate::store::options::{DriverOptionError, OverlayOptions};
+use crate::store::options::{DriverOptionError, OverlayOptions, VfsOptions};
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;
@@ -99,16 +100,8 @@ impl Store {
         {
             make_dir_all(root)?;
         }
-        let overlay = OverlayOptions::parse(&options.driver_options)?;
         let mut foreign_roots = options.additional_image_stores;
-        foreign_roots.extend(overlay.additional_image_stores.iter().cloned());
-        let foreign_homes = foreign_roots
-            .iter()
-            .map(|root| root.join(layout.driver))
-            .collect();
-        let (home, image_home) = (layout.driver_home(), layout.image_driver_home());
-        let driver: Box<dyn Driver> =
-            Box::new(Overlay::open(home, image_home, foreign_homes, overlay)?);
+        let driver = driver(&layout, &options.driver_options, &mut foreign_roots)?;
         let image_staging = layout
             .image_store
             .as_ref()
@@ -254,6 +247,7 @@ impl ForeignStore {
 fn layout(options: &StoreOptions) -> Result<Layout, OpenError> {
     let driver = match options.driver.as_str() {
         "" | "overlay" | "overlay2" => "overlay",
+        "vfs" => "vfs",
         other => {
             return Err(OpenError::DriverNotBuilt {
                 driver: other.to_owned(),
@@ -268,6 +262,33 @@ fn layout(options: &StoreOptions) -> Result<Layout, OpenError> {
             .clone()
             .filter(|root| *root != options.graph_root),
         driver,
+    })
+}
+
+/// The driver that the layout names. Roots of read-only stores among its options are added to `foreign_roots`.
+fn driver(
+    layout: &Layout,
+    options: &[String],
+    foreign_roots: &mut Vec<PathBuf>,
+) -> Result<Box<dyn Driver>, OpenError> {
+    let (home, image_home) = (layout.driver_home(), layout.image_driver_home());
+    let homes = |roots: &[PathBuf]| roots.iter().map(|root| root.join(layout.driver)).collect();
+    Ok(match layout.driver {
+        "vfs" => {
+            let options = VfsOptions::parse(options)?;
+            foreign_roots.extend(options.additional_image_stores);
+            Box::new(Vfs::open(home, image_home, homes(foreign_roots))?)
+        }
+        _ => {
+            let options = OverlayOptions::parse(options)?;
+            foreign_roots.extend(options.additional_image_stores.iter().cloned());
+            Box::new(Overlay::open(
+                home,
+                image_home,
+                homes(foreign_roots),
+                options,
+            )?)
+        }
     })
 }
 

@@ -21,7 +21,8 @@ pub(super) fn write(place: &Place, options: &NodeOptions) -> Result<()> {
     put(&base.join("etc/registries.conf"), &registries(options))?;
     // Without it the host's own storage settings would be the defaults.
     let storage = format!(
-        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+        "[storage]\ndriver = \"{}\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+        storage_driver(options),
         place.root().display(),
         place.runroot().display()
     );
@@ -56,7 +57,7 @@ fn crio_conf(place: &Place, options: &NodeOptions) -> String {
         r#"[crio]
 root = "{root}"
 runroot = "{base}/run"
-storage_driver = "overlay"
+storage_driver = "{}"
 log_dir = "{base}/log"
 version_file = "{base}/run/version"
 clean_shutdown_file = "{base}/clean"
@@ -87,7 +88,10 @@ runtime_path = "builtin"
 runtime_root = "{base}/oci/builtin"
 monitor_cgroup = "pod"
 "#,
-        options.api_keys, options.image_keys, options.runtime_keys
+        storage_driver(options),
+        options.api_keys,
+        options.image_keys,
+        options.runtime_keys
     );
     for runtime in ["runc", "crun"] {
         if let Ok(path) = requirements::program(runtime) {
@@ -112,6 +116,13 @@ monitor_cgroup = "pod"
     }
     text.push_str(&options.more_tables);
     text
+}
+
+fn storage_driver(options: &NodeOptions) -> &str {
+    match options.storage_driver.as_str() {
+        "" => "overlay",
+        driver => driver,
+    }
 }
 
 fn bridge(place: &Place) -> String {

@@ -30,10 +30,12 @@ pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
 /// Names and ids in the store's container lists.
 pub(super) fn records(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     let root = scope.place().root().to_owned();
-    ["containers.json", "volatile-containers.json"]
+    let lists = ["containers.json", "volatile-containers.json"];
+    ["overlay", "vfs"]
         .into_iter()
-        .flat_map(move |name| {
-            let path = root.join("overlay-containers").join(name);
+        .flat_map(move |driver| lists.map(|name| (driver, name)))
+        .flat_map(move |(driver, name)| {
+            let path = root.join(format!("{driver}-containers")).join(name);
             let text = std::fs::read(path).unwrap_or_default();
             let list: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap_or_default();
             list.into_iter()

@@ -12,6 +12,7 @@ mod resources;
 mod scene;
 mod security;
 mod smoke;
+mod storage;
 mod streaming;
 mod survival;
 mod variants;

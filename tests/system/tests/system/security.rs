@@ -7,7 +7,7 @@ mod limits;
 mod mounts;
 mod process;
 mod selinux;
-mod user_namespaces;
+pub(crate) mod user_namespaces;
 
 use anyhow::{Result, ensure};
 use crioxide_cri_api::v1;

@@ -118,9 +118,7 @@ fn enter_and_spawn(
         .namespaces(plan.namespaces.clone_flags());
     match request.spawn().map_err(step("make the first process"))? {
         Cloned::Child => init::run(plan, sync),
-        Cloned::Parent { pid, .. } => {
-            reporter.tell(&FromInit::Spawned(pid.as_raw_nonzero().get()))
-        }
+        Cloned::Parent { pid, .. } => reporter.tell(&FromInit::Spawned(pid.as_raw_nonzero().get())),
     }
 }
 

@@ -9,8 +9,7 @@ mod mount;
 use self::home::{PrivateHome, is_mount_point};
 use self::link::LINKS;
 use self::mount::{Interface, OverlayMount, VfsFlags};
-use super::{Driver, DriverError, LayerUse, RootMode};
-use crate::layers::id::is_hex_id;
+use super::{Driver, DriverError, LayerUse, RootMode, layers_in};
 use crate::store::options::OverlayOptions;
 use crate::{LayerId, MountAccess, MountIds, MountOptions, Volatility};
 use rustix::mount::UnmountFlags;
@@ -385,20 +384,6 @@ impl Overlay {
 /// Whether something is mounted at the mount path of a layer.
 pub(crate) fn is_mounted(path: &Path) -> Result<bool, DriverError> {
     is_mount_point(path)
-}
-
-fn layers_in(home: &Path) -> Result<Vec<LayerId>, DriverError> {
-    let fail = |error| DriverError::io("list", home, error);
-    let mut layers = Vec::new();
-    for entry in fs::read_dir(home).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name();
-        layers.extend(
-            name.to_str()
-                .filter(|name| is_hex_id(name))
-                .and_then(|name| LayerId::parse(name).ok()),
-        );
-    }
-    Ok(layers)
 }
 
 fn add_option(mount: &mut OverlayMount, option: &str) {

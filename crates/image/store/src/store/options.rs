@@ -11,7 +11,7 @@ pub struct StoreOptions {
     pub run_root: PathBuf,
     /// A second root for images and their layers; `None` keeps them below `graph_root`.
     pub image_store: Option<PathBuf>,
-    /// Name of the storage driver; `overlay2` is `overlay`.
+    /// Name of the storage driver: `overlay` (also `overlay2`) or `vfs`.
     pub driver: String,
     /// `<driver>.<key>=<value>` entries in the order of precedence: a later one wins.
     pub driver_options: Vec<String>,
@@ -111,6 +111,43 @@ impl OverlayOptions {
     }
 }
 
+/// The options of the vfs driver.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct VfsOptions {
+    pub(crate) additional_image_stores: Vec<PathBuf>,
+}
+
+impl VfsOptions {
+    pub(crate) fn parse(options: &[String]) -> Result<Self, DriverOptionError> {
+        let mut parsed = Self::default();
+        for option in options {
+            let fail = |problem| DriverOptionError {
+                option: option.clone(),
+                problem,
+            };
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| fail("expected key=value"))?;
+            let key = key.trim().to_ascii_lowercase();
+            match key.strip_prefix("vfs.").unwrap_or(&key) {
+                "imagestore" | "additionalimagestore" => {
+                    let paths = value.trim().split(',').filter(|path| !path.is_empty());
+                    parsed
+                        .additional_image_stores
+                        .extend(paths.map(PathBuf::from));
+                }
+                "ignore_chown_errors" if boolean(value.trim()) == Some(false) => {}
+                "mountopt" if value.trim().is_empty() => {}
+                key if key.contains('.') => {
+                    tracing::debug!(option, "ignoring an option of another storage driver");
+                }
+                _ => return Err(fail("not an option of the vfs driver")),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -142,6 +179,21 @@ mod tests {
         let options = options.unwrap();
         assert_eq!(options.mount_options, ["nodev", "metacopy=on"]);
         assert!(options.skip_mount_home);
+    }
+
+    #[test]
+    fn vfs_has_few_options() {
+        let parse = |option: &str| VfsOptions::parse(&[option.to_owned()]);
+        let stores = parse("vfs.imagestore=/a,/b").unwrap();
+        assert_eq!(
+            stores.additional_image_stores,
+            [PathBuf::from("/a"), PathBuf::from("/b")]
+        );
+        assert!(parse("overlay.mountopt=nodev").is_ok());
+        for option in ["vfs.mountopt=nodev", "vfs.x=1", "size"] {
+            let error = parse(option).unwrap_err().to_string();
+            assert!(error.contains(option), "{error}");
+        }
     }
 
     #[test]

@@ -55,15 +55,14 @@ fn small_image(store: &Store) -> String {
     store.image(id.as_str()).unwrap().unwrap().layer.clone()
 }
 
-#[test]
-fn a_container_lives_from_record_to_removal() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn a_container_lives_from_record_to_removal(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let top = small_image(&store);
     let made = container(&store, "k8s_app", Some(&top));
     let text =
-        std::fs::read_to_string(store.path("graph/overlay-containers/volatile-containers.json"))
+        std::fs::read_to_string(store.path("graph/{driver}-containers/volatile-containers.json"))
             .unwrap();
     assert!(
         text.contains(r#""flags":{"MountLabel":"","ProcessLabel":"","Volatile":true}"#),
@@ -102,13 +101,16 @@ fn a_container_lives_from_record_to_removal() {
     let merged = store.mount(&layer, &options).unwrap();
     std::fs::write(merged.join("dir/new"), "x").unwrap();
     std::fs::remove_file(merged.join("from-image")).unwrap();
-    assert_eq!(store.layer_usage(&layer).unwrap().inodes, 4);
+    // Of overlay: what it took away as well. Of a whole tree: what it has.
+    let inodes = if driver == "vfs" { 3 } else { 4 };
+    assert_eq!(store.layer_usage(&layer).unwrap().inodes, inodes);
     // A second user, in another process, shares the mount.
     assert_eq!(other.mount(&layer, &options).unwrap(), merged);
     assert!(!store.unmount(&layer, UnmountForce::One).unwrap());
     assert!(merged.join("dir/new").exists());
     assert!(other.unmount(&layer, UnmountForce::One).unwrap());
-    assert!(!merged.join("dir").exists() && store.mounted_at(&layer).unwrap().is_none());
+    assert!(store.mounted_at(&layer).unwrap().is_none());
+    assert!(driver == "vfs" || !merged.join("dir").exists());
     // A volatile layer can be mounted again.
     store.mount(&layer, &options).unwrap();
     assert!(merged.join("dir/new").exists() && !merged.join("from-image").exists());
@@ -117,9 +119,8 @@ fn a_container_lives_from_record_to_removal() {
     assert!(store.layer(&layer).unwrap().is_none() && store.container(&made.id).unwrap().is_none());
 }
 
-#[test]
-fn an_image_in_use_stays() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn an_image_in_use_stays(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let top = small_image(&store);
@@ -135,9 +136,8 @@ fn an_image_in_use_stays() {
     assert!(store.layer(&layer).unwrap().is_none());
 }
 
-#[test]
-fn an_image_is_mounted_read_only() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn an_image_is_mounted_read_only(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let top = small_image(&store);
@@ -176,9 +176,8 @@ fn an_image_is_mounted_read_only() {
     );
 }
 
-#[test]
-fn many_threads_and_openings_make_and_remove_containers_at_once() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn many_threads_and_openings_make_and_remove_containers_at_once(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let top = small_image(&store);
@@ -204,7 +203,7 @@ fn many_threads_and_openings_make_and_remove_containers_at_once() {
     assert!(store.containers().unwrap().is_empty());
     assert_eq!(store.layers().unwrap().len(), 1);
     assert_eq!(
-        std::fs::read_to_string(store.path("run/overlay-layers/mountpoints.json")).unwrap(),
+        std::fs::read_to_string(store.path("run/{driver}-layers/mountpoints.json")).unwrap(),
         "[]"
     );
 }

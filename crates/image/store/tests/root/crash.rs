@@ -9,32 +9,32 @@ fn tar() -> Vec<u8> {
     crate::support::gnu_tar(dir.path(), &["--format=posix"]).unwrap()
 }
 
-#[test]
-fn leftovers_of_every_kind_are_collected() {
-    let Some(mut store) = TestStore::new() else {
+pub(crate) fn leftovers_of_every_kind_are_collected(driver: &str) {
+    let Some(mut store) = TestStore::new(driver) else {
         return;
     };
     let id = image(&store, "example.org/kept:1", &[&tar()]);
     let kept = crate::containers::container(&store, "kept", None);
     let unknown = LayerId::generate();
+    let layer = store.layer_directory("graph", unknown.as_str());
+    std::fs::create_dir_all(layer.join("diff")).unwrap();
     for path in [
-        "graph/overlay",
-        "graph/overlay-containers",
-        "graph/overlay-images",
-        "run/overlay-containers",
+        "graph/{driver}-containers",
+        "graph/{driver}-images",
+        "run/{driver}-containers",
     ] {
         std::fs::create_dir_all(store.path(path).join(unknown.as_str()).join("diff")).unwrap();
     }
     std::fs::write(
-        store.path(&format!("graph/overlay-layers/{unknown}.tar-split.gz")),
+        store.path(&format!("graph/{driver}-layers/{unknown}.tar-split.gz")),
         "",
     )
     .unwrap();
-    std::fs::create_dir_all(store.path("graph/overlay/tempdirs/temp-dir-crashed/7/diff")).unwrap();
+    std::fs::create_dir_all(store.path("graph/{driver}/tempdirs/temp-dir-crashed/7/diff")).unwrap();
     // Writers of records that were killed before their rename.
     let half_written = [
-        "graph/overlay-layers/.tmp-layers.json-8f9416483dd4317e",
-        "run/overlay-layers/.tmp-mountpoints.json-8f94",
+        "graph/{driver}-layers/.tmp-layers.json-8f9416483dd4317e",
+        "run/{driver}-layers/.tmp-mountpoints.json-8f94",
     ]
     .map(|path| store.path(path));
     for path in &half_written {
@@ -44,7 +44,7 @@ fn leftovers_of_every_kind_are_collected() {
     assert!(half_written.iter().all(|path| !path.exists()));
     assert!(
         !store
-            .path("graph/overlay/tempdirs/temp-dir-crashed")
+            .path("graph/{driver}/tempdirs/temp-dir-crashed")
             .exists()
     );
     let collected = store.garbage_collect().unwrap();
@@ -60,15 +60,14 @@ fn leftovers_of_every_kind_are_collected() {
     assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
 }
 
-#[test]
-fn a_layer_without_its_container_is_collected() {
-    let Some(mut store) = TestStore::new() else {
+pub(crate) fn a_layer_without_its_container_is_collected(driver: &str) {
+    let Some(mut store) = TestStore::new(driver) else {
         return;
     };
     let kept = crate::containers::container(&store, "kept", None);
     let lost = crate::containers::container(&store, "lost", None);
     // The process ended after the layer's record and before the container's.
-    let list = store.path("graph/overlay-containers/volatile-containers.json");
+    let list = store.path("graph/{driver}-containers/volatile-containers.json");
     let mut records: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(&list).unwrap()).unwrap();
     records.retain(|record| record["id"] != lost.id.as_str());
@@ -83,15 +82,15 @@ fn a_layer_without_its_container_is_collected() {
     assert_eq!(store.garbage_collect().unwrap(), Default::default());
 }
 
-#[test]
-fn half_made_layers_are_removed_when_the_store_is_opened() {
-    let Some(mut store) = TestStore::new() else {
+pub(crate) fn half_made_layers_are_removed_when_the_store_is_opened(driver: &str) {
+    let Some(mut store) = TestStore::new(driver) else {
         return;
     };
     image(&store, "example.org/kept:1", &[&tar()]);
-    let path = store.path("graph/overlay-layers/layers.json");
+    let path = store.path("graph/{driver}-layers/layers.json");
     let half = LayerId::generate();
-    std::fs::create_dir_all(store.path("graph/overlay").join(half.as_str()).join("diff")).unwrap();
+    let half_made = store.layer_directory("graph", half.as_str());
+    std::fs::create_dir_all(half_made.join("diff")).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let record = format!(
         r#",{{"id":"{half}","created":"0001-01-01T00:00:00Z","flags":{{"incomplete":true}}}}]"#
@@ -100,19 +99,18 @@ fn half_made_layers_are_removed_when_the_store_is_opened() {
     assert_eq!(store.layers().unwrap().len(), 2);
     store.reopen();
     assert_eq!(store.layers().unwrap().len(), 1);
-    assert!(!store.path("graph/overlay").join(half.as_str()).exists());
+    assert!(!half_made.exists());
 }
 
-#[test]
-fn a_failed_unpack_leaves_nothing() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn a_failed_unpack_leaves_nothing(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let tar = tar();
     let mut staging = store.stage_layer().unwrap();
     assert!(staging.unpack(&tar[..1200]).is_err());
     drop(staging);
-    for staging in ["graph/overlay/tempdirs", "graph/overlay-layers/tmp"] {
+    for staging in ["graph/{driver}/tempdirs", "graph/{driver}-layers/tmp"] {
         for entry in std::fs::read_dir(store.path(staging)).unwrap() {
             let path = entry.unwrap().path();
             assert!(
@@ -123,14 +121,15 @@ fn a_failed_unpack_leaves_nothing() {
     }
 }
 
-#[test]
-fn damage_is_found() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn damage_is_found(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let id = image(&store, "example.org/bad:1", &[&tar()]);
     let layer = store.image(id.as_str()).unwrap().unwrap().layer.clone();
-    let diff = store.path("graph/overlay").join(&layer).join("diff");
+    let diff = store
+        .layer_content(&LayerId::parse(&layer).unwrap())
+        .unwrap();
     std::fs::write(diff.join("file"), "contenT").unwrap();
     assert!(store.check(CheckDepth::Presence).unwrap().is_empty());
     let findings = format!("{:?}", store.check(CheckDepth::Digests).unwrap());
@@ -141,6 +140,6 @@ fn damage_is_found() {
     std::fs::remove_dir_all(diff).unwrap();
     assert!(
         format!("{:?}", store.check(CheckDepth::Presence).unwrap())
-            .contains("diff directory is missing")
+            .contains("directory is missing")
     );
 }

@@ -9,9 +9,8 @@ fn tar(file: &str) -> Vec<u8> {
     crate::support::gnu_tar(dir.path(), &["--format=posix"]).unwrap()
 }
 
-#[test]
-fn an_image_is_found_by_all_it_is_called() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn an_image_is_found_by_all_it_is_called(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let id = image(&store, "example.org/app:1", &[&tar("a"), &tar("b")]);
@@ -45,9 +44,8 @@ fn an_image_is_found_by_all_it_is_called() {
     assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
 }
 
-#[test]
-fn names_move_and_leave_their_history() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn names_move_and_leave_their_history(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let first = image(&store, "example.org/app:1", &[&tar("a")]);
@@ -72,9 +70,8 @@ fn names_move_and_leave_their_history() {
     assert_eq!(again.names_history.len(), 3);
 }
 
-#[test]
-fn deleting_takes_the_layers_that_nothing_else_needs() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn deleting_takes_the_layers_that_nothing_else_needs(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let base = tar("base");
@@ -87,21 +84,21 @@ fn deleting_takes_the_layers_that_nothing_else_needs() {
     store.delete_image(two.as_str()).unwrap();
     assert!(store.layers().unwrap().is_empty() && store.images().unwrap().is_empty());
     let left = |path: &str| std::fs::read_dir(store.path(path)).unwrap().count();
-    assert_eq!(left("graph/overlay/l"), 0);
-    // `l` and `tempdirs`; the records, the lock and `tmp`; the records and the lock.
+    let layers = if driver == "vfs" { "dir" } else { "l" };
+    assert_eq!(left(&format!("graph/{driver}/{layers}")), 0);
+    // `l` or `dir`, and `tempdirs`; the records, the lock and `tmp`; the records and the lock.
     assert_eq!(
         (
-            left("graph/overlay"),
-            left("graph/overlay-layers"),
-            left("graph/overlay-images")
+            left("graph/{driver}"),
+            left("graph/{driver}-layers"),
+            left("graph/{driver}-images")
         ),
         (2, 3, 2)
     );
 }
 
-#[test]
-fn equal_layers_are_stored_once_even_when_committed_at_the_same_time() {
-    let Some(store) = TestStore::new() else {
+pub(crate) fn equal_layers_are_stored_once_even_when_committed_at_the_same_time(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
         return;
     };
     let tar = tar("same");
@@ -124,23 +121,21 @@ fn equal_layers_are_stored_once_even_when_committed_at_the_same_time() {
             .len(),
         1
     );
-    assert_eq!(
-        std::fs::read_dir(store.path("graph/overlay"))
-            .unwrap()
-            .count(),
-        3
-    );
+    let kept = store.layer_directory("graph", ids[0].as_str());
+    let others = std::fs::read_dir(kept.parent().unwrap()).unwrap();
+    // Overlay has `l` and `tempdirs` beside.
+    assert_eq!(others.count(), if driver == "vfs" { 1 } else { 3 });
 }
 
-#[test]
-fn images_of_an_additional_store_are_used_and_not_changed() {
-    let (Some(shared), Some(own)) = (TestStore::new(), TestStore::new()) else {
+pub(crate) fn images_of_an_additional_store_are_used_and_not_changed(driver: &str) {
+    let (Some(shared), Some(own)) = (TestStore::new(driver), TestStore::new(driver)) else {
         return;
     };
     let id = image(&shared, "example.org/shared:1", &[&tar("a"), &tar("b")]);
     let options = StoreOptions {
         graph_root: own.path("graph"),
         run_root: own.path("run"),
+        driver: driver.to_owned(),
         additional_image_stores: vec![shared.path("graph")],
         ..Default::default()
     };
@@ -165,29 +160,25 @@ fn images_of_an_additional_store_are_used_and_not_changed() {
     store.delete_container(&container.id).unwrap();
 }
 
-#[test]
-fn an_image_store_holds_images_and_their_layers_apart_from_containers() {
-    let (Some(own), Some(apart)) = (TestStore::new(), TestStore::new()) else {
+pub(crate) fn an_image_store_holds_images_and_their_layers_apart_from_containers(driver: &str) {
+    let (Some(own), Some(apart)) = (TestStore::new(driver), TestStore::new(driver)) else {
         return;
     };
     let options = StoreOptions {
         graph_root: own.path("graph"),
         run_root: own.path("run"),
+        driver: driver.to_owned(),
         image_store: Some(apart.path("images")),
         ..Default::default()
     };
     let store = Store::open(options).unwrap();
     let id = image(&store, "example.org/apart:1", &[&tar("a"), &tar("b")]);
     let top = store.image(id.as_str()).unwrap().unwrap().layer.clone();
-    assert!(
-        apart
-            .path("images/overlay")
-            .join(&top)
-            .join("diff/b")
-            .exists()
-    );
-    assert!(apart.path("images/overlay-images/images.json").exists());
-    assert!(!own.path("graph/overlay-layers/layers.json").exists());
+    let top_id = crioxide_store::LayerId::parse(&top).unwrap();
+    let content = store.layer_content(&top_id).unwrap();
+    assert!(content.starts_with(apart.path("images")) && content.join("b").exists());
+    assert!(apart.path("images/{driver}-images/images.json").exists());
+    assert!(!own.path("graph/{driver}-layers/layers.json").exists());
     let container = crate::containers::container(&store, "c", Some(&top));
     let layer = crioxide_store::LayerId::parse(&container.layer).unwrap();
     let merged = store.mount(&layer, &Default::default()).unwrap();
@@ -195,7 +186,5 @@ fn an_image_store_holds_images_and_their_layers_apart_from_containers() {
     assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
     store.delete_container(&container.id).unwrap();
     store.delete_image(id.as_str()).unwrap();
-    assert!(
-        !apart.path("images/overlay").join(&top).exists() && store.layers().unwrap().is_empty()
-    );
+    assert!(!content.exists() && store.layers().unwrap().is_empty());
 }

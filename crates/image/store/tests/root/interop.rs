@@ -15,16 +15,15 @@ fn top_tar() -> Option<Vec<u8>> {
     gnu_tar(dir.path(), &["--format=posix"])
 }
 
-fn with_image() -> Option<(TestStore, String, Vec<Vec<u8>>)> {
-    let store = TestStore::new()?;
+fn with_image(driver: &str) -> Option<(TestStore, String, Vec<Vec<u8>>)> {
+    let store = TestStore::new(driver)?;
     let tars = vec![busybox_tar()?, top_tar()?];
     let id = image(&store, NAME, &[&tars[0], &tars[1]]);
     Some((store, id.as_str().to_owned(), tars))
 }
 
-#[test]
-fn podman_lists_inspects_and_runs_our_image() {
-    let Some((store, id, _)) = with_image() else {
+pub(crate) fn podman_lists_inspects_and_runs_our_image(driver: &str) {
+    let Some((store, id, _)) = with_image(driver) else {
         return;
     };
     let Some(listed) = store.tool(
@@ -98,14 +97,13 @@ fn cannot_run_here(output: &Output) -> bool {
     !output.status.success() && reasons.iter().any(|reason| errors.contains(reason))
 }
 
-#[test]
-fn skopeo_copies_our_layers_out_bit_for_bit() {
-    let Some((store, _, tars)) = with_image() else {
+pub(crate) fn skopeo_copies_our_layers_out_bit_for_bit(driver: &str) {
+    let Some((store, _, tars)) = with_image(driver) else {
         return;
     };
     let out = store.path("out");
     let source = format!(
-        "containers-storage:[overlay@{}+{}]{NAME}",
+        "containers-storage:[{driver}@{}+{}]{NAME}",
         store.path("graph").display(),
         store.path("run").display()
     );
@@ -121,18 +119,17 @@ fn skopeo_copies_our_layers_out_bit_for_bit() {
     }
 }
 
-#[test]
-fn we_read_and_use_what_skopeo_and_buildah_wrote() {
-    let Some((first, _, tars)) = with_image() else {
+pub(crate) fn we_read_and_use_what_skopeo_and_buildah_wrote(driver: &str) {
+    let Some((first, _, tars)) = with_image(driver) else {
         return;
     };
-    let Some(second) = TestStore::new() else {
+    let Some(second) = TestStore::new(driver) else {
         return;
     };
     let place = |store: &TestStore, name: &str| {
         let (graph, run) = (store.path("graph"), store.path("run"));
         format!(
-            "containers-storage:[overlay@{}+{}]{name}",
+            "containers-storage:[{driver}@{}+{}]{name}",
             graph.display(),
             run.display()
         )
@@ -186,9 +183,8 @@ fn we_read_and_use_what_skopeo_and_buildah_wrote() {
     assert!(second.check(CheckDepth::Digests).unwrap().is_empty());
 }
 
-#[test]
-fn both_write_at_the_same_time_and_nothing_is_lost() {
-    let Some((store, _, _)) = with_image() else {
+pub(crate) fn both_write_at_the_same_time_and_nothing_is_lost(driver: &str) {
+    let Some((store, _, _)) = with_image(driver) else {
         return;
     };
     if store.tool("buildah", &["images"]).is_none() {

@@ -10,20 +10,22 @@ use std::process::{Command, Output};
 
 pub(crate) struct TestStore {
     store: Option<Store>,
+    driver: String,
     directory: tempfile::TempDir,
 }
 
 impl TestStore {
     /// `None`, with a note, when the tests cannot work here.
-    pub(crate) fn new() -> Option<Self> {
+    pub(crate) fn new(driver: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path());
+        let store = open(directory.path(), driver);
         Some(Self {
             store: Some(store),
+            driver: driver.to_owned(),
             directory,
         })
     }
@@ -31,16 +33,27 @@ impl TestStore {
     /// Ends the store as a crash would, except that locks are given back, and opens it again.
     pub(crate) fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(open(self.directory.path()));
+        self.store = Some(open(self.directory.path(), &self.driver));
     }
 
     /// A second opening of the same store, as another process would have it.
     pub(crate) fn another(&self) -> Store {
-        open(self.directory.path())
+        open(self.directory.path(), &self.driver)
     }
 
+    /// `inner` below the store's directory, with `{driver}` replaced.
     pub(crate) fn path(&self, inner: &str) -> PathBuf {
+        let inner = inner.replace("{driver}", &self.driver);
         self.directory.path().join(inner)
+    }
+
+    /// What the driver keeps of a layer below a root, which is `graph` or an image store.
+    pub(crate) fn layer_directory(&self, root: &str, id: &str) -> PathBuf {
+        let home = match self.driver.as_str() {
+            "vfs" => "vfs/dir",
+            driver => driver,
+        };
+        self.path(root).join(home).join(id)
     }
 
     /// Runs podman, buildah or skopeo on the store; `None`, with a note, when it is not installed.
@@ -52,7 +65,7 @@ impl TestStore {
                 .arg(self.path("graph"))
                 .arg("--runroot")
                 .arg(self.path("run"));
-            command.args(["--storage-driver", "overlay"]);
+            command.args(["--storage-driver", &self.driver]);
         }
         command.args(arguments).env("TMPDIR", self.directory.path());
         match command.output() {
@@ -82,10 +95,11 @@ impl Drop for TestStore {
     }
 }
 
-fn open(directory: &Path) -> Store {
+fn open(directory: &Path, driver: &str) -> Store {
     let options = StoreOptions {
         graph_root: directory.join("graph"),
         run_root: directory.join("run"),
+        driver: driver.to_owned(),
         ..Default::default()
     };
     Store::open(options).unwrap()

@@ -31,7 +31,11 @@ fn users(mode: NamespaceMode, mappings: &[v1::IdMapping]) -> v1::UserNamespace {
 }
 
 /// Gives pod and container a user namespace, as the kubelet does.
-fn map_users(pod: &mut v1::PodSandboxConfig, container: &mut v1::ContainerConfig, first: u32) {
+pub(crate) fn map_users(
+    pod: &mut v1::PodSandboxConfig,
+    container: &mut v1::ContainerConfig,
+    first: u32,
+) {
     let options = users(NamespaceMode::Pod, &mapping(first));
     let of_pod = pod_security(pod).namespace_options.get_or_insert_default();
     of_pod.userns_options = Some(options.clone());
