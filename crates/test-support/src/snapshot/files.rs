@@ -44,7 +44,7 @@ pub(super) fn records(scope: &Scope<'_>) -> impl Iterator<Item = String> {
 }
 
 /// Locks and counters outlive what they guard; their presence says nothing. containers/storage remembers what it found
-/// out about the kernel in the names of files like `overlay/metacopy()-false`.
+/// out about the kernel in the names of files like `overlay/metacopy()-false`, and crun caches compiled seccomp filters.
 fn stays(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let of_driver = path
@@ -57,6 +57,7 @@ fn stays(path: &Path) -> bool {
         || name.starts_with("last_reserved_ip")
         || name == "version"
         || remembered
+        || path.parent().is_some_and(|parent| parent.ends_with(".cache/seccomp"))
         || path.is_dir() && !is_id(path)
 }
 
