@@ -2,18 +2,21 @@
 
 use anyhow::Result;
 
-use crate::{check, suite};
+use crate::{check, suite, vm};
 
 type Part = (&'static str, fn() -> Result<()>);
 
-/// The checks and the tests. Both run even if one fails, so that one run shows everything.
+/// The checks, the tests, and the smoke suite in VMs. All run even if one fails, so that one run shows everything.
 ///
 /// # Errors
 /// When one of them failed.
 pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
-    let parts: [Part; 2] = [("check", check::run), ("test", || suite::run(&[]))];
-    println!("skipped: vm smoke: emulated, and not part of CI yet; run `cargo xtask vm smoke`");
+    let parts: [Part; 3] = [
+        ("check", check::run),
+        ("test", || suite::run(&[])),
+        ("vm smoke", vm::smoke_in_ci),
+    ];
     for (name, part) in parts {
         println!("\n=== {name}");
         let started = std::time::Instant::now();

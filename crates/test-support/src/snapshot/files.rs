@@ -57,7 +57,9 @@ fn stays(path: &Path) -> bool {
         || name.starts_with("last_reserved_ip")
         || name == "version"
         || remembered
-        || path.parent().is_some_and(|parent| parent.ends_with(".cache/seccomp"))
+        || path
+            .parent()
+            .is_some_and(|parent| parent.ends_with(".cache/seccomp"))
         || path.is_dir() && !is_id(path)
 }
 
