@@ -6,6 +6,7 @@
 
 mod accept;
 mod authority;
+mod deadline;
 mod image;
 mod rpc;
 mod runtime;
@@ -79,8 +80,8 @@ pub async fn serve(
     let connections =
         ReceiverStream::new(accepted).map(|stream| stream.map(authority::AnyAuthority::new));
     let served = Server::builder()
-        .add_service(runtime)
-        .add_service(image)
+        .add_service(deadline::Deadline(runtime))
+        .add_service(deadline::Deadline(image))
         .serve_with_incoming_shutdown(connections, shutdown)
         .await;
     accepting.abort();

@@ -154,7 +154,7 @@ impl Service for Runtime {
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Result<Response<v1::StopPodSandboxResponse>, Status> {
-        let deadline = rpc::deadline(&request);
+        let deadline = crate::deadline::of_request(&request);
         rpc::unary(SERVICE, "StopPodSandbox", request, |request| async move {
             engine_result(
                 self.engine

@@ -224,6 +224,7 @@ fn mount(volume: &Volume) -> v1::Mount {
         image: volume.image.as_ref().map(|image| v1::ImageSpec {
             image: image.image.clone(),
             user_specified_image: image.user_specified_image.clone(),
+            image_ref: image.image.clone(),
             ..Default::default()
         }),
         ..Default::default()

@@ -93,6 +93,8 @@ async fn image_is_mounted(handler: &str) -> Result<()> {
         listed.readonly && listed.image.as_ref().is_some_and(|i| i.image == image_id),
         "{listed:?}"
     );
+    let reference = listed.image.as_ref().map(|image| &image.image_ref);
+    ensure!(reference == Some(&image_id), "{listed:?}");
     let answer = node.client.remove_image(&image_id).await;
     refused(answer, FAILED, &["the image is in use by", &id])?;
     node.client.stop(&id, 0).await?;
