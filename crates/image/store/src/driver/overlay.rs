@@ -129,18 +129,7 @@ impl Overlay {
             add_option(&mut mount, option);
         }
         if options.access == MountAccess::ReadWrite && options.volatility == Volatility::Volatile {
-            // The mark of an earlier volatile mount; the layer was not in use since, or it would be mounted.
-            let mark = own.join("work/work/incompat/volatile");
-            match fs::remove_dir_all(&mark) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(DriverError::io(
-                        "remove the mark of an earlier mount",
-                        mark,
-                        error,
-                    ));
-                }
-                _ => mount.options.push(("volatile".into(), None)),
-            }
+            mount.options.push((mount::VOLATILE.into(), None));
         }
         if !options.mount_label.is_empty() {
             mount

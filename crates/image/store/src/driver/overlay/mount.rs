@@ -15,6 +15,9 @@ use std::sync::OnceLock;
 /// One page: the classic call cannot take longer option strings.
 const MAX_DATA: usize = 4096;
 
+/// The option for a writable layer that is never flushed.
+pub(super) const VOLATILE: &str = "volatile";
+
 /// Which interface to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interface {
@@ -55,6 +58,7 @@ pub(super) struct VfsFlags {
 
 impl OverlayMount {
     pub(super) fn mount(&self, interface: Interface) -> io::Result<()> {
+        self.forget_volatile_mount()?;
         if interface == Interface::Best {
             match self.by_descriptor() {
                 Ok(()) => return Ok(()),
@@ -63,6 +67,20 @@ impl OverlayMount {
             }
         }
         self.classic()
+    }
+
+    /// Removes the mark by which overlayfs refuses a writable layer after a volatile mount of it, also after one that
+    /// failed later on. The layer is not mounted now, and what a power cut may have taken from it is the caller's choice.
+    fn forget_volatile_mount(&self) -> io::Result<()> {
+        let volatile = self.options.iter().any(|(key, _)| key == VOLATILE);
+        let Some((_, work)) = self.writable.as_ref().filter(|_| volatile) else {
+            return Ok(());
+        };
+        let mark = self.home.join(work).join("work/incompat/volatile");
+        match std::fs::remove_dir_all(mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn by_descriptor(&self) -> Result<(), Attempt> {

@@ -56,6 +56,32 @@ fn a_hundred_and_thirty_layers_by_the_classic_call() {
     stack_of(131, Interface::Classic);
 }
 
+/// A try that failed late leaves its mark, and the next way to mount the layer must not stumble over it.
+#[test]
+fn a_volatile_layer_can_be_tried_again() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (home, staged) = (dir.path().join("overlay"), dir.path().join("staged"));
+    let overlay = Overlay::open(home.clone(), home, Vec::new(), OverlayOptions::default()).unwrap();
+    overlay.prepare(&staged).unwrap();
+    overlay.stack(&staged, None, RootMode::OfParent).unwrap();
+    let id = LayerId::generate();
+    overlay.install(&staged, &id, LayerUse::Container).unwrap();
+    let options = MountOptions {
+        volatility: Volatility::Volatile,
+        ..MountOptions::default()
+    };
+    let mount = overlay.overlay_mount(&id, &options).unwrap();
+    let mounted = Mounted(overlay, id);
+    for interface in [Interface::Best, Interface::Classic] {
+        mount.mount(interface).unwrap();
+        mounted.0.unmount(&mounted.1).unwrap();
+    }
+}
+
 #[test]
 fn a_few_layers_by_the_classic_call() {
     stack_of(3, Interface::Classic);
