@@ -12,13 +12,60 @@ use crate::host;
 use crate::run::{cargo, output, run as run_command};
 use crate::workspace;
 
-/// The hosts that a node may be: hierarchy of the guest and driver of the daemon.
-const HOSTS: &[(&str, &str)] = &[
-    ("v2", "systemd"),
-    ("v2", "cgroupfs"),
-    ("v1", "systemd"),
-    ("v1", "cgroupfs"),
+/// A kind of host that a node may be.
+#[derive(Debug, Clone, Copy)]
+struct Host {
+    /// Hierarchy of the guest's cgroups.
+    cgroups: &'static str,
+    /// Cgroup driver of the daemon.
+    driver: &'static str,
+    /// Further options of vmrun: the security module.
+    options: &'static [&'static str],
+    /// Filters of the system tests that this host is for, instead of the scope's.
+    own_tests: &'static [&'static str],
+}
+
+impl Host {
+    const fn of(cgroups: &'static str, driver: &'static str) -> Self {
+        Self {
+            cgroups,
+            driver,
+            options: &[],
+            own_tests: &[],
+        }
+    }
+
+    fn name(&self) -> String {
+        let options = self.options.join(" ");
+        let name = format!("cgroup {}, {} driver {options}", self.cgroups, self.driver);
+        name.trim_end().to_owned()
+    }
+}
+
+const HOSTS: [Host; 4] = [
+    Host::of("v2", "systemd"),
+    Host::of("v2", "cgroupfs"),
+    Host::of("v1", "systemd"),
+    Host::of("v1", "cgroupfs"),
 ];
+const SECURED_HOSTS: [Host; 3] = [
+    Host {
+        options: &["--lsm", "apparmor"],
+        own_tests: &["security::apparmor"],
+        ..HOSTS[0]
+    },
+    Host {
+        options: &["--lsm", "selinux", "--selinux", "enforcing"],
+        own_tests: &["security::selinux"],
+        ..HOSTS[0]
+    },
+    Host {
+        options: &["--lsm", "selinux", "--selinux", "permissive"],
+        own_tests: &["security::selinux"],
+        ..HOSTS[0]
+    },
+];
+
 /// Waits in the guest are this many times longer than on the host: it is emulated.
 const WAIT_FACTOR: &str = "10";
 /// What is run, and how long it may take.
@@ -26,6 +73,8 @@ const WAIT_FACTOR: &str = "10";
 struct Scope {
     /// Filters of the system tests.
     tests: &'static [&'static str],
+    /// The hosts with security modules as well.
+    secured: bool,
     /// For one kind of host.
     each: Duration,
     /// For all of them. What does not fit in is left out, and said.
@@ -36,14 +85,23 @@ struct Scope {
 
 /// A pod's life by every runtime, what containers see, limits, and the service under systemd.
 const WHOLE: Scope = Scope {
-    tests: &["smoke::", "handlers::", "resources::", "service::"],
+    tests: &[
+        "smoke::",
+        "handlers::",
+        "resources::",
+        "security::limits",
+        "security::user_namespaces",
+        "service::",
+    ],
+    secured: true,
     each: Duration::from_secs(1200),
-    all: Duration::from_secs(4 * 1200),
+    all: Duration::from_secs(7 * 1200),
     in_time: true,
 };
 /// A pod's life by every runtime.
 const IN_CI: Scope = Scope {
     tests: &["smoke::"],
+    secured: false,
     each: Duration::from_secs(420),
     all: Duration::from_secs(1200),
     in_time: false,
@@ -110,16 +168,18 @@ fn smoke_on_all_hosts(scope: Scope) -> Result<()> {
     let mut account = Vec::new();
     let mut failed = Vec::new();
     let end = Instant::now() + scope.all;
-    for (hierarchy, driver) in HOSTS {
-        println!("--- cgroup {hierarchy}, {driver} driver");
+    let secured = SECURED_HOSTS.iter().filter(|_| scope.secured);
+    for host in HOSTS.iter().chain(secured) {
+        let name = host.name();
+        println!("--- {name}");
         if Instant::now() + scope.each > end {
             account.push(format!(
-                "skipped: cgroup {hierarchy}, {driver} driver: no time left, this machine emulates too slowly"
+                "skipped: {name}: no time left, this machine emulates too slowly"
             ));
             continue;
         }
         let started = Instant::now();
-        let (status, skipped) = run_job(&mut job(&shared, hierarchy, driver, scope))?;
+        let (status, skipped) = run_job(&mut job(&shared, host, scope))?;
         let outcome = match status {
             Some(0) => "passed",
             Some(TIMED_OUT) => "not done in time",
@@ -127,51 +187,53 @@ fn smoke_on_all_hosts(scope: Scope) -> Result<()> {
             _ => "FAILED",
         };
         let seconds = started.elapsed().as_secs();
-        account.push(format!(
-            "cgroup {hierarchy}, {driver} driver: {outcome} after {seconds} s"
-        ));
+        account.push(format!("{name}: {outcome} after {seconds} s"));
         account.extend(skipped.into_iter().map(|line| format!("  {line}")));
         let late = status == Some(TIMED_OUT);
         if status != Some(0) && (scope.in_time || !late) {
-            failed.push(format!("{hierarchy}/{driver}"));
+            failed.push(name);
         }
     }
     println!("\nvm smoke:\n{}", account.join("\n"));
     if !failed.is_empty() {
-        bail!("the smoke suite failed on {}", failed.join(", "));
+        bail!("the smoke suite failed on {}", failed.join("; "));
     }
     Ok(())
 }
 
 /// The main job and the system tests of one kind of host, in a fresh VM.
-fn job(shared: &Path, hierarchy: &str, driver: &str, scope: Scope) -> Command {
+fn job(shared: &Path, host: &Host, scope: Scope) -> Command {
     let (program, suite) = (shared.join("crioxide"), shared.join("system"));
     let mut command = vmrun();
     command.args([
         "run",
         "--cgroup",
-        hierarchy,
+        host.cgroups,
         "--timeout",
         &scope.each.as_secs().to_string(),
         "--data",
         "ext4",
     ]);
-    command.arg("--share").arg(shared);
+    command.args(host.options).arg("--share").arg(shared);
     for setting in [
         format!("CRIOXIDE_TEST_BINARY={}", program.display()),
-        format!("CRIOXIDE_TEST_CGROUP_DRIVER={driver}"),
+        format!("CRIOXIDE_TEST_CGROUP_DRIVER={}", host.driver),
         format!("CRIOXIDE_TEST_WAIT_FACTOR={WAIT_FACTOR}"),
         "CRIOXIDE_TEST_ROOT=/data".to_owned(),
     ] {
         command.arg("--env").arg(setting);
     }
+    let filters = match host.own_tests {
+        [] => scope.tests,
+        own => own,
+    };
     let tests = format!(
         "{} {} --test-threads 2 --nocapture",
         suite.display(),
-        scope.tests.join(" ")
+        filters.join(" ")
     );
     // The main job takes systemd's driver wherever systemd runs.
-    let script = match driver {
+    let script = match host.driver {
         "systemd" => format!("{} demo; demo=$?; {tests} && exit $demo", program.display()),
         _ => tests,
     };
