@@ -123,7 +123,7 @@ impl Cgroup {
         let mut warnings = Vec::new();
         match self.layout {
             CgroupLayout::Unified(root) => warnings.extend(make_unified(root, &self.directory)?),
-            CgroupLayout::Legacy(hierarchies) => {
+            CgroupLayout::Legacy { hierarchies, .. } => {
                 for hierarchy in hierarchies {
                     let levels = levels(&hierarchy.mount_point, &self.directory);
                     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");

@@ -72,7 +72,7 @@ pub(crate) fn apply(
     };
     match group.layout {
         CgroupLayout::Unified(_) => attach(&directory, rules).map_err(fail)?,
-        CgroupLayout::Legacy(_) => {
+        CgroupLayout::Legacy { .. } => {
             // One rule for each write, and one open for each run of rules of a kind.
             for run in rules.chunk_by(|one, next| one.allow() == next.allow()) {
                 let file = if run.iter().any(LinuxDeviceCgroup::allow) {

@@ -56,7 +56,7 @@ impl Cgroup {
         match self.layout {
             CgroupLayout::Unified(root) => Some(root.join(&self.directory)),
             // The first one that has it: a hierarchy mounted later may lack the directory.
-            CgroupLayout::Legacy(_) => self
+            CgroupLayout::Legacy { .. } => self
                 .directories()
                 .into_iter()
                 .find(|directory| directory.is_dir()),

@@ -10,7 +10,12 @@ pub enum CgroupLayout {
     /// Version 2 for everything, mounted here.
     Unified(PathBuf),
     /// Version 1. A host with both, whose controllers sit in version 1 hierarchies, counts as this one too.
-    Legacy(Vec<Hierarchy>),
+    Legacy {
+        /// Its hierarchies.
+        hierarchies: Vec<Hierarchy>,
+        /// The version 2 tree beside them, without controllers. We put nobody there, but others do.
+        beside: Option<PathBuf>,
+    },
 }
 
 /// One mounted version 1 hierarchy.
@@ -92,7 +97,10 @@ impl CgroupLayout {
             .flat_map(|hierarchy| &hierarchy.controllers)
             .any(|name| !name.starts_with("name="));
         if legacy_has_controllers {
-            Some(Self::Legacy(legacy))
+            Some(Self::Legacy {
+                hierarchies: legacy,
+                beside: unified,
+            })
         } else {
             unified.map(Self::Unified)
         }
@@ -108,7 +116,7 @@ impl CgroupLayout {
         match self {
             Self::Unified(root) => std::fs::read_to_string(root.join("cgroup.controllers"))
                 .is_ok_and(|names| names.split_whitespace().any(|name| name == controller)),
-            Self::Legacy(_) => self.hierarchy(controller).is_some(),
+            Self::Legacy { .. } => self.hierarchy(controller).is_some(),
         }
     }
 
@@ -116,9 +124,17 @@ impl CgroupLayout {
     pub(crate) fn root_for(&self, controller: &str) -> Option<&Path> {
         match self {
             Self::Unified(root) => Some(root),
-            Self::Legacy(_) => self
+            Self::Legacy { .. } => self
                 .hierarchy(controller)
                 .map(|hierarchy| hierarchy.mount_point.as_path()),
+        }
+    }
+
+    /// Where groups may be that nothing is asked of, and that still have to go with their namesakes.
+    pub(crate) fn beside(&self) -> Option<&Path> {
+        match self {
+            Self::Unified(_) => None,
+            Self::Legacy { beside, .. } => beside.as_deref(),
         }
     }
 
@@ -126,7 +142,7 @@ impl CgroupLayout {
     pub(crate) fn roots(&self) -> Vec<&Path> {
         match self {
             Self::Unified(root) => vec![root],
-            Self::Legacy(hierarchies) => hierarchies
+            Self::Legacy { hierarchies, .. } => hierarchies
                 .iter()
                 .map(|hierarchy| hierarchy.mount_point.as_path())
                 .collect(),
@@ -134,7 +150,7 @@ impl CgroupLayout {
     }
 
     fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
-        let Self::Legacy(hierarchies) = self else {
+        let Self::Legacy { hierarchies, .. } = self else {
             return None;
         };
         hierarchies
@@ -195,6 +211,7 @@ mod tests {
         );
         assert!(!layout.has_controller("memory"));
         assert_eq!(layout.roots().len(), 2);
+        assert_eq!(layout.beside(), Some(Path::new("/sys/fs/cgroup/unified")));
     }
 
     #[test]

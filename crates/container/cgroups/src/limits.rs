@@ -117,7 +117,7 @@ impl Cgroup {
     ) -> Result<Vec<Setting>, ApplyLimitsError> {
         match self.layout {
             CgroupLayout::Unified(_) => version2::settings(resources),
-            CgroupLayout::Legacy(_) => version1::settings(resources),
+            CgroupLayout::Legacy { .. } => version1::settings(resources),
         }
     }
 

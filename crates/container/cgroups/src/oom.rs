@@ -79,7 +79,7 @@ impl Cgroup {
     fn oom_file(&self) -> Option<PathBuf> {
         let name = match self.layout {
             CgroupLayout::Unified(_) => "memory.events",
-            CgroupLayout::Legacy(_) => "memory.oom_control",
+            CgroupLayout::Legacy { .. } => "memory.oom_control",
         };
         Some(self.controller_directory("memory")?.join(name))
     }

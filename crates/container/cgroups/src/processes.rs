@@ -133,7 +133,7 @@ impl Cgroup {
             CgroupLayout::Unified(_) => {
                 files::read(&directory.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
             }
-            CgroupLayout::Legacy(_) => files::read(&directory.join("freezer.state"))
+            CgroupLayout::Legacy { .. } => files::read(&directory.join("freezer.state"))
                 .is_ok_and(|text| text.trim() != "THAWED"),
         }
     }
@@ -172,7 +172,7 @@ impl Cgroup {
         let done = || match self.layout {
             CgroupLayout::Unified(_) => files::read(&directory.join("cgroup.events"))
                 .map(|text| files::keyed(&text, "frozen") == unified.parse().ok()),
-            CgroupLayout::Legacy(_) => {
+            CgroupLayout::Legacy { .. } => {
                 files::read(&directory.join("freezer.state")).map(|text| text.trim() == legacy)
             }
         };
@@ -183,7 +183,9 @@ impl Cgroup {
                     files::write(&directory.join("cgroup.freeze"), unified)
                 }
                 CgroupLayout::Unified(_) => Ok(()),
-                CgroupLayout::Legacy(_) => files::write(&directory.join("freezer.state"), legacy),
+                CgroupLayout::Legacy { .. } => {
+                    files::write(&directory.join("freezer.state"), legacy)
+                }
             }
             .map_err(fail)?;
             if done().map_err(fail)? {

@@ -78,10 +78,13 @@ impl Cgroup {
 }
 
 impl Cgroup {
-    /// Removes what is empty; what stays, with the reason.
+    /// Removes what is empty; what stays, with the reason. On a host with both versions also the group that runc and
+    /// CRI-O make in the version 2 tree.
     fn remove_directories(&self) -> Vec<(io::Error, PathBuf)> {
+        let beside = self.layout.beside().map(|root| root.join(&self.directory));
         self.directories()
             .into_iter()
+            .chain(beside)
             .filter_map(|path| Some((remove_tree(&path).err()?, path)))
             .collect()
     }
@@ -89,7 +92,7 @@ impl Cgroup {
     /// Takes the calling process to the root wherever it is inside. If that fails, so does the removal, visibly.
     fn leave(&self) {
         let own = std::process::id().to_string();
-        for root in self.layout.roots() {
+        for root in self.layout.roots().into_iter().chain(self.layout.beside()) {
             let members = files::read(&root.join(&self.directory).join("cgroup.procs"));
             if members.is_ok_and(|members| members.lines().any(|pid| pid == own)) {
                 let _ = files::write(&root.join("cgroup.procs"), "0");

@@ -179,6 +179,29 @@ fn a_frozen_group_with_children_of_its_own_is_removed() {
 }
 
 #[test]
+fn a_namesake_in_the_other_version_is_removed_too() {
+    let Some(layout) = layout() else { return };
+    let CgroupLayout::Legacy {
+        beside: Some(beside),
+        ..
+    } = layout
+    else {
+        eprintln!("skipped: needs a host with both versions of cgroups");
+        return;
+    };
+    let group = Owned(
+        Cgroup::create(layout, path("beside"), None, None)
+            .unwrap()
+            .0,
+    );
+    let other = beside.join(path("beside").directory());
+    std::fs::create_dir_all(other.join("inner")).unwrap();
+    drop(group);
+    assert!(!other.exists());
+    std::fs::remove_dir(other.parent().unwrap()).unwrap();
+}
+
+#[test]
 fn an_oom_kill_is_counted_and_announced() {
     let Some(layout) = layout() else { return };
     if !layout.has_controller("memory") {

@@ -27,7 +27,7 @@ pub(crate) fn host() -> Result<HostFacts, PortError> {
     // Where memory and swap are accounted together there is a file of its own for it.
     let swap = match layout {
         CgroupLayout::Unified(_) => true,
-        CgroupLayout::Legacy(hierarchies) => hierarchies
+        CgroupLayout::Legacy { hierarchies, .. } => hierarchies
             .iter()
             .filter(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"))
             .any(|hierarchy| {

@@ -103,7 +103,7 @@ impl Cgroup {
                 unified_io(&text("io", "io.stat").unwrap_or_default()),
                 text("memory", "memory.events").and_then(|t| files::keyed(&t, "oom_kill")),
             ),
-            CgroupLayout::Legacy(_) => (
+            CgroupLayout::Legacy { .. } => (
                 self.legacy_cpu(),
                 self.legacy_memory(),
                 self.legacy_io(),
@@ -199,7 +199,7 @@ impl Cgroup {
         };
         let (current, max) = match self.layout {
             CgroupLayout::Unified(_) => (".current", None),
-            CgroupLayout::Legacy(_) => (".usage_in_bytes", Some(".max_usage_in_bytes")),
+            CgroupLayout::Legacy { .. } => (".usage_in_bytes", Some(".max_usage_in_bytes")),
         };
         let mut pages: Vec<_> = sizes(&directory, current)
             .into_iter()

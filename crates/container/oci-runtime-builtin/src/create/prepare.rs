@@ -140,7 +140,7 @@ pub(super) fn plan<'a>(
             Some(root.as_path()),
             vec![(root.join(cgroup.path().directory()), Vec::new())],
         ),
-        CgroupLayout::Legacy(hierarchies) => {
+        CgroupLayout::Legacy { hierarchies, .. } => {
             let own = |mount_point: &PathBuf| mount_point.join(cgroup.path().directory());
             (
                 None,
