@@ -1,6 +1,6 @@
 //! Exec, attach and port-forward by the streaming server, with clients of our own.
 
-mod attach;
+pub(crate) mod attach;
 mod by_crictl;
 mod exec;
 mod forward;
@@ -27,7 +27,7 @@ const PROTOCOLS: [&str; 11] = [
 ];
 
 /// One of each transport that can end its input alone.
-const NEWEST: [&str; 2] = ["v4.channel.k8s.io", "ws:v5.channel.k8s.io"];
+pub(crate) const NEWEST: [&str; 2] = ["v4.channel.k8s.io", "ws:v5.channel.k8s.io"];
 
 const OUTPUTS: Wanted = Wanted {
     stdin: false,

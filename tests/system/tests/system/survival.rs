@@ -2,6 +2,7 @@
 
 mod kill;
 mod leaks;
+mod recorded;
 pub(crate) mod restart;
 mod service;
 mod takeover;

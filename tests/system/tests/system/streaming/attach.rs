@@ -40,7 +40,7 @@ async fn until(reader: &mut CommandReader, text: &str) -> Result<String> {
 }
 
 /// Types until the answer shows that the session is there: a session sees only what is written after it began.
-async fn greet(node: &TestNode, id: &str, protocol: &str) -> Result<super::Command> {
+pub(crate) async fn greet(node: &TestNode, id: &str, protocol: &str) -> Result<super::Command> {
     let mut session = attach(node, id, protocol, ALL).await?;
     session.writer.send(b"hello\n").await?;
     until(&mut session.reader, "hello\n").await?;
