@@ -7,6 +7,7 @@ mod handlers;
 mod images;
 mod interop;
 mod lifecycle;
+mod logs;
 mod network;
 mod resources;
 mod scene;

@@ -24,7 +24,7 @@ pub(crate) struct LogFile {
     file: Option<File>,
     size: u64,
     size_max: Option<u64>,
-    /// Bytes owed to the file, beginning with the rest of a torn record.
+    /// Bytes owed to the file: whole records, or after the rest of one that could not be taken back.
     backlog: Vec<u8>,
     lost: u64,
 }
@@ -87,21 +87,25 @@ impl LogFile {
 
     /// Tries to write what the disk did not take before. `false` when something is still owed.
     pub(crate) fn retry(&mut self) -> bool {
-        while !self.backlog.is_empty() {
-            let Some(file) = &mut self.file else {
-                return false;
-            };
-            match file.write(&self.backlog) {
-                Ok(count) if count > 0 => {
-                    self.backlog.drain(..count);
-                    self.size += count as u64;
-                }
+        let Some(file) = &mut self.file else {
+            return self.backlog.is_empty();
+        };
+        let mut taken = 0;
+        while taken < self.backlog.len() {
+            match file.write(&self.backlog[taken..]) {
+                Ok(count) if count > 0 => taken += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                _ => return false,
+                _ => break,
             }
         }
-        self.backlog = Vec::new();
-        true
+        if taken == self.backlog.len() {
+            self.backlog = Vec::new();
+        } else {
+            taken -= take_back(file, torn_bytes(&[IoSlice::new(&self.backlog)], taken));
+            self.backlog.drain(..taken);
+        }
+        self.size += taken as u64;
+        self.backlog.is_empty()
     }
 
     /// Whether something is owed to the file.
@@ -160,14 +164,16 @@ impl LogFile {
                 _ => break,
             }
         }
+        if written < whole {
+            written -= take_back(file, torn_bytes(slices, written));
+        }
         written
     }
 
-    /// Keeps the unwritten rest, if there is room for all of it: a torn record must be completed first, and half a
-    /// record helps nobody.
+    /// Keeps the unwritten rest, if there is room for all of it: half a record helps nobody.
     fn owe(&mut self, slices: &[IoSlice<'_>], written: usize, whole: usize) {
         let rest = whole - written;
-        if self.backlog.len() + rest > BACKLOG_LIMIT && written == 0 {
+        if self.backlog.len() + rest > BACKLOG_LIMIT && torn_bytes(slices, written) == 0 {
             self.lost += rest as u64;
             return;
         }
@@ -203,6 +209,33 @@ impl LogFile {
             }
         }
     }
+}
+
+/// Of the first `written` bytes, those after the last whole record. A record ends with the only newline in it.
+fn torn_bytes(slices: &[IoSlice<'_>], written: usize) -> usize {
+    let (mut at, mut whole) = (0, 0);
+    for slice in slices {
+        let bytes = &slice[..slice.len().min(written - at)];
+        if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            whole = at + newline + 1;
+        }
+        at += bytes.len();
+    }
+    at - whole
+}
+
+/// Takes half a record off the end of the file, for which a full disk has no objection: it must not stay there if the
+/// file is rotated meanwhile. Number of bytes taken back; none of them if that fails.
+fn take_back(file: &File, torn: usize) -> usize {
+    let shorten = || {
+        let length = file.metadata()?.len();
+        let shorter = length.checked_sub(torn as u64);
+        file.set_len(shorter.ok_or(io::ErrorKind::UnexpectedEof)?)
+    };
+    if torn > 0 && shorten().is_err() {
+        return 0;
+    }
+    torn
 }
 
 /// Content with its newline in one slice where the two stand together in the read.

@@ -99,3 +99,25 @@ fn a_full_disk_delays_records_and_never_tears_them() {
     assert_eq!(lines.last().unwrap(), "stdout F after");
     assert!(lines.iter().all(|line| line.starts_with("stdout F ")));
 }
+
+#[test]
+fn half_a_record_is_told_from_whole_ones() {
+    let slices = [&b"t F "[..], b"one\n", b"t P ", b"two", b"\n"].map(IoSlice::new);
+    let torn: Vec<usize> = (0..=16)
+        .map(|written| torn_bytes(&slices, written))
+        .collect();
+    assert_eq!(torn, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0]);
+}
+
+#[test]
+fn half_a_record_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    std::fs::write(&path, "t F one\nt F tw").unwrap();
+    let file = open(&path).unwrap();
+    assert_eq!(take_back(&file, 6), 6);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "t F one\n");
+    // Somebody else shortened it meanwhile.
+    assert_eq!(take_back(&file, 9), 0);
+    assert_eq!(path.metadata().unwrap().len(), 8);
+}
