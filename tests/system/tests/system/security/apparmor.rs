@@ -74,7 +74,7 @@ async fn runc_is_confined() -> Result<()> {
 async fn confined(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
-    let own = format!("crioxide-test-{}", std::process::id());
+    let own = format!("crioxide-test-{handler}-{}", std::process::id());
     let _own = Loaded::new(
         &own,
         "  file,\n  network,\n  capability,\n  mount,\n  signal,\n  deny /tmp/** w,",
