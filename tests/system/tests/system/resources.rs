@@ -1,6 +1,7 @@
 //! Limits that bite, and what is reported of their use.
 
 mod metrics;
+mod oom;
 mod usage;
 
 use anyhow::{Context, Result, ensure};
