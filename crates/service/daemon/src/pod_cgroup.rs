@@ -165,6 +165,15 @@ pub(crate) fn release_sandbox(driver: Driver, run: &Path, parent: &str) -> Resul
     Ok(Cgroup::at(CgroupLayout::host()?, path).remove()?)
 }
 
+/// Removes a container's cgroup, and whatever runs in it.
+pub(crate) fn release_container(driver: Driver, path: &str) -> Result<(), PortError> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let path = CgroupPath::parse(path, driver)?;
+    Ok(Cgroup::at(CgroupLayout::host()?, path).remove()?)
+}
+
 /// Notes the monitor's cgroup, so that it goes with the pod.
 pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
     note(&run.join(MONITOR), path)

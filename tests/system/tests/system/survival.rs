@@ -1,5 +1,6 @@
 //! What outlives what: pods the daemon, records a kill, the host all of them.
 
+mod chaos;
 mod kill;
 mod leaks;
 mod recorded;

@@ -133,6 +133,49 @@ impl Processes {
         }
     }
 
+    async fn create_by_monitor(
+        &self,
+        request: &CreateProcess,
+        order: CreateContainer,
+    ) -> PortResult<ContainerProcess> {
+        let monitor = self.monitor_of(&request.pod).await?;
+        let made = match monitor.create(order).await {
+            Ok(made) => made,
+            Err(error) => {
+                // As CRI-O: a container that never was leaves no log.
+                let _ = std::fs::remove_file(&request.log_path);
+                return Err(error.into());
+            }
+        };
+        for warning in made.warnings {
+            tracing::warn!("Container {}: {warning}", request.id);
+        }
+        let init = process_id(made.pid);
+        self.watch(&request.id, &request.dirs, init.clone(), Watcher::Monitor);
+        Ok(ContainerProcess {
+            init,
+            monitor: process_id(monitor.pid()),
+        })
+    }
+
+    /// After a failure: the monitor may have died over it, and a runtime that was killed has a cgroup, and perhaps a
+    /// process in it, before it has a record by which it could delete them.
+    async fn give_back_uncreated(&self, request: &CreateProcess) {
+        let name = request.id.to_string();
+        let deleted = self
+            .with_runtime(&request.handler, move |runtime| {
+                runtime.delete(&name, DeleteMode::Force)
+            })
+            .await;
+        let (driver, path) = (self.settings.driver, request.cgroups_path.clone());
+        let removed =
+            blocking::run(move || crate::pod_cgroup::release_container(driver, &path)).await;
+        for error in [deleted, removed].into_iter().filter_map(Result::err) {
+            let reason = crioxide_engine::chain(error.as_ref());
+            tracing::warn!("Container {} was not created, and {reason}", request.id);
+        }
+    }
+
     /// Removes what a monitor leaves of a container beside its bundle.
     async fn remove_monitor_files(&self, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
         let (settings, name, dirs) = (self.settings.clone(), id.to_string(), dirs.clone());
@@ -211,30 +254,17 @@ impl Backend for Processes {
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
         let handler = self.handler(&request.handler)?;
         let order = self.order(handler, request);
-        if let Some(program) = &handler.conmon {
-            return self
-                .create_by_conmon(handler, program, request, order)
-                .await;
-        }
-        let monitor = self.monitor_of(&request.pod).await?;
-        let made = monitor.create(order).await;
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => {
-                // As CRI-O: a container that never was leaves no log.
-                let _ = std::fs::remove_file(&request.log_path);
-                return Err(error.into());
+        let created = match &handler.conmon {
+            Some(program) => {
+                self.create_by_conmon(handler, program, request, order)
+                    .await
             }
+            None => self.create_by_monitor(request, order).await,
         };
-        for warning in made.warnings {
-            tracing::warn!("Container {}: {warning}", request.id);
+        if created.is_err() {
+            self.give_back_uncreated(request).await;
         }
-        let init = process_id(made.pid);
-        self.watch(&request.id, &request.dirs, init.clone(), Watcher::Monitor);
-        Ok(ContainerProcess {
-            init,
-            monitor: process_id(monitor.pid()),
-        })
+        created
     }
 
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()> {
