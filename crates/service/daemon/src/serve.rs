@@ -65,7 +65,7 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     let streaming = streams.streaming();
     let streams = tokio::spawn(streams.serve(Arc::new(engine.clone())));
     let (stop, stopped) = oneshot::channel::<()>();
-    crate::endpoints::prometheus::start(&config.metrics, &config.runtime.default_runtime).await?;
+    crate::endpoints::prometheus::start(config).await?;
     let (http, connections) = mpsc::unbounded_channel();
     let inspecting = tokio::spawn(crate::endpoints::inspect::run(
         connections,
@@ -201,6 +201,7 @@ async fn follow(engine: Engine, mut events: mpsc::UnboundedReceiver<BackendEvent
 
 fn stream_settings(api: &ApiConfig) -> StreamSettings {
     let tls = |(certificate, key): (PathBuf, PathBuf)| TlsSettings {
+        server: "streaming server",
         certificate,
         key,
         client_authorities: api.stream_tls_ca.clone(),

@@ -23,4 +23,4 @@ mod websocket;
 
 pub use server::{StreamRefusal, StreamServer, StreamSettings, Streaming};
 pub use target::Target;
-pub use tls::{TlsError, TlsSettings};
+pub use tls::{Tls, TlsError, TlsSettings};

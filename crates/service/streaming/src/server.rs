@@ -23,7 +23,7 @@ use crate::forward;
 use crate::handshake::{Agreement, Carrier, Kind, Refusal, agree};
 use crate::socket::{Activity, Gone, SharedTcp, Socket};
 use crate::target::Target;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 use crate::tokens::{NoToken, StreamRequest, Tokens};
 use crate::transport::Transport;
 use crate::websocket;
@@ -296,7 +296,7 @@ async fn prepare(shared: &Shared, tcp: TcpStream) -> io::Result<Socket> {
     let gone = Gone::of(&tcp);
     match &shared.tls {
         None => Ok(Socket::new(tcp, gone)),
-        Some(tls) => Ok(Socket::new(tls::accept(tls, tcp).await?, gone)),
+        Some(tls) => Ok(Socket::new(tls.accept(tcp).await?, gone)),
     }
 }
 

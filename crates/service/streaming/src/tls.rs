@@ -1,4 +1,4 @@
-//! TLS of the streaming server, with files that may change.
+//! TLS of the servers for others than the kubelet, with files that may change.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,6 +14,8 @@ use rustls::{RootCertStore, ServerConfig};
 /// Files and limits.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
+    /// What the server is called in the log.
+    pub server: &'static str,
     /// PEM certificate chain.
     pub certificate: PathBuf,
     /// PEM key.
@@ -66,13 +68,17 @@ struct Loaded {
 
 /// The configuration in force.
 #[derive(Debug)]
-pub(crate) struct Tls {
+pub struct Tls {
     settings: TlsSettings,
     loaded: Mutex<Loaded>,
 }
 
 impl Tls {
-    pub(crate) fn load(settings: TlsSettings) -> Result<Self, TlsError> {
+    /// The files as they are now.
+    ///
+    /// # Errors
+    /// They cannot be read or do not go together.
+    pub fn load(settings: TlsSettings) -> Result<Self, TlsError> {
         let stamp = stamp(&settings);
         let config = load(&settings)?;
         Ok(Self {
@@ -83,23 +89,44 @@ impl Tls {
 
     /// The configuration for the next connection, of the files as they are now. What cannot be used leaves the last one
     /// in force. Reads files.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    fn current(&self) -> Arc<ServerConfig> {
         let now = stamp(&self.settings);
         let mut loaded = self.loaded.lock().expect("no holder of this lock panics");
         if now != loaded.stamp {
             loaded.stamp = now;
             match load(&self.settings) {
                 Ok(config) => {
-                    tracing::info!("Reloaded the certificates of the streaming server");
+                    tracing::info!("Reloaded the certificates of the {}", self.settings.server);
                     loaded.config = config;
                 }
                 Err(error) => tracing::warn!(
-                    "Failed to reload the certificates of the streaming server: {}",
+                    "Failed to reload the certificates of the {}: {}",
+                    self.settings.server,
                     crioxide_engine::chain(&error)
                 ),
             }
         }
         Arc::clone(&loaded.config)
+    }
+
+    /// Completes a handshake, by the files as they are now.
+    ///
+    /// # Errors
+    /// The client left, or there is no agreement.
+    pub async fn accept<T>(
+        self: &Arc<Self>,
+        connection: T,
+    ) -> io::Result<tokio_rustls::server::TlsStream<T>>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let tls = Arc::clone(self);
+        let config = tokio::task::spawn_blocking(move || tls.current())
+            .await
+            .map_err(io::Error::other)?;
+        tokio_rustls::TlsAcceptor::from(config)
+            .accept(connection)
+            .await
     }
 }
 
@@ -178,21 +205,4 @@ fn provider(names: &[String]) -> CryptoProvider {
         });
     }
     provider
-}
-
-/// Completes a handshake.
-pub(crate) async fn accept<T>(
-    tls: &Arc<Tls>,
-    connection: T,
-) -> io::Result<tokio_rustls::server::TlsStream<T>>
-where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let tls = Arc::clone(tls);
-    let config = tokio::task::spawn_blocking(move || tls.current())
-        .await
-        .map_err(io::Error::other)?;
-    tokio_rustls::TlsAcceptor::from(config)
-        .accept(connection)
-        .await
 }

@@ -1,20 +1,27 @@
 //! The metrics endpoint (`[crio.metrics]`).
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
-use crioxide_config::MetricsConfig;
+use crioxide_config::{Config, TlsVersion};
+use crioxide_engine::ports::PortResult;
 use crioxide_files::read_to_string_limited;
 use crioxide_metrics::Now;
+use crioxide_streaming::{Tls, TlsSettings};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
 };
 
-use super::http::{self, Answer};
+use super::{
+    certificate,
+    http::{self, Answer},
+};
 use crate::{StartError, blocking, socket};
 
 /// Prometheus' text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 struct Page {
@@ -23,22 +30,21 @@ struct Page {
 }
 
 /// Opens the configured listeners and serves them from now on. Must run inside the tokio runtime.
-pub(crate) async fn start(config: &MetricsConfig, default_runtime: &str) -> Result<(), StartError> {
+pub(crate) async fn start(node: &Config) -> Result<(), StartError> {
+    let config = &node.metrics;
     if !config.enable_metrics {
         return Ok(());
     }
-    if config.metrics_cert.is_some() && config.metrics_key.is_some() {
-        return Err(StartError::part("serve metrics")(
-            "metrics_cert and metrics_key are not supported yet: leave them empty for plain HTTP",
-        ));
-    }
+    let tls = tls(node)
+        .await
+        .map_err(StartError::part("serve metrics by HTTPS"))?;
     let collectors = config.metrics_collectors.iter().map(|name| {
         let name = name.strip_prefix("container_runtime_").unwrap_or(name);
         name.strip_prefix("crio_").unwrap_or(name).to_owned()
     });
     let page = Arc::new(Page {
         collectors: collectors.collect(),
-        default_runtime: default_runtime.to_owned(),
+        default_runtime: node.runtime.default_runtime.clone(),
     });
     let address = (config.metrics_host.as_str(), config.metrics_port);
     let listener = TcpListener::bind(address)
@@ -48,14 +54,20 @@ pub(crate) async fn start(config: &MetricsConfig, default_runtime: &str) -> Resu
             address.0, address.1
         )))?;
     match listener.local_addr() {
-        Ok(address) => tracing::info!("Serving metrics on http://{address}"),
+        Ok(address) => {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            tracing::info!("Serving metrics on {scheme}://{address}");
+        }
         Err(error) => tracing::info!("Serving metrics: {error}"),
     }
     let served = page.clone();
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => serve(stream, &served),
+                Ok((stream, _)) => match &tls {
+                    None => serve(stream, &served),
+                    Some(tls) => serve_encrypted(stream, tls, &served),
+                },
                 Err(error) => pause(error).await,
             }
         }
@@ -75,9 +87,46 @@ pub(crate) async fn start(config: &MetricsConfig, default_runtime: &str) -> Resu
     Ok(())
 }
 
+/// What HTTPS needs, where it is configured.
+async fn tls(node: &Config) -> PortResult<Option<Arc<Tls>>> {
+    let metrics = &node.metrics;
+    let files = metrics
+        .metrics_cert
+        .clone()
+        .zip(metrics.metrics_key.clone());
+    let Some((certificate, key)) = files else {
+        return Ok(None);
+    };
+    let settings = TlsSettings {
+        server: "metrics",
+        certificate,
+        key,
+        client_authorities: None,
+        only_tls13: node.api.tls_min_version == TlsVersion::Tls13,
+        cipher_suites: node.api.tls_cipher_suites.clone(),
+    };
+    let loaded = blocking::run(move || -> PortResult<Tls> {
+        certificate::make_if_missing(&settings.certificate, &settings.key)?;
+        Ok(Tls::load(settings)?)
+    });
+    Ok(Some(Arc::new(loaded.await?)))
+}
+
+/// A client that is slow to agree keeps nobody waiting.
+fn serve_encrypted(stream: TcpStream, tls: &Arc<Tls>, page: &Arc<Page>) {
+    let (tls, page) = (tls.clone(), page.clone());
+    tokio::spawn(async move {
+        match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, &page),
+            Ok(Err(error)) => tracing::debug!("No TLS with a client of the metrics: {error}"),
+            Err(_) => tracing::debug!("A client of the metrics took too long to agree on TLS"),
+        }
+    });
+}
+
 async fn pause(error: std::io::Error) {
     tracing::warn!("Failed to accept a connection for metrics: {error}");
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, page: &Arc<Page>) {

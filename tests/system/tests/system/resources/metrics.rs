@@ -136,6 +136,79 @@ async fn of_the_daemon_count_its_work() -> Result<()> {
     scene.node.finish().await
 }
 
+/// The answer by HTTPS of a server whose certificate must be the one in `trusted`.
+fn get_encrypted(port: u16, trusted: &Path) -> Result<String> {
+    let mut client = std::process::Command::new("openssl")
+        .args(["s_client", "-quiet", "-verify_return_error", "-verify_ip"])
+        .args(["127.0.0.1", "-connect", &format!("127.0.0.1:{port}")])
+        .arg("-CAfile")
+        .arg(trusted)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let mut input = client.stdin.take().context("an input")?;
+    input.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let output = client.wait_with_output()?;
+    drop(input); // the client must not see its end before the answer
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.stdout.is_empty(), "{said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_daemon_by_https() -> Result<()> {
+    skip_unless!(possible(), requirements::program("openssl"));
+    let folder = tempfile::tempdir()?;
+    let (certificate, key) = (
+        folder.path().join("new/cert"),
+        folder.path().join("new/key"),
+    );
+    // Free when asked; the daemon does not start if somebody else takes it.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let scene = Scene::start_with(NodeOptions {
+        more_tables: format!(
+            "[crio.metrics]\nenable_metrics = true\nmetrics_port = {port}\n\
+             metrics_cert = \"{}\"\nmetrics_key = \"{}\"\n",
+            certificate.display(),
+            key.display()
+        ),
+        ..NodeOptions::default()
+    })
+    .await?;
+    // Nobody made the files: the daemon did.
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&key)?);
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+    let first = folder.path().join("first");
+    std::fs::copy(&certificate, &first)?;
+    let page = get_encrypted(port, &first)?;
+    ensure!(
+        page.contains("container_runtime_crio_operations_total"),
+        "{page}"
+    );
+    // Others are put in their place.
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=node"])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()?;
+    ensure!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let page = get_encrypted(port, &certificate)?;
+    ensure!(page.starts_with("HTTP/1.0 200 OK"), "{page}");
+    ensure!(get_encrypted(port, &first).is_err());
+    scene.node.finish().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn inspect_endpoints_share_the_socket() -> Result<()> {
     skip_unless!(possible());
