@@ -1,5 +1,7 @@
 //! The same contract for every handler: the built-in runtime, runc and crun give the container the same world.
 
+mod conmon;
+
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
 use crioxide_test_support::waiting::eventually;

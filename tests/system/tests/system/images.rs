@@ -1,5 +1,7 @@
 //! Images of every kind that registries hold.
 
+mod drivers;
+
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{
     Compression, Format, Image, ImageBuilder, Layer, architecture, busybox_layer, index,

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
-mod conmon;
 mod handlers;
 mod images;
 mod interop;
@@ -13,7 +12,6 @@ mod resources;
 mod scene;
 mod security;
 mod smoke;
-mod storage;
 mod streaming;
 mod survival;
 mod variants;
