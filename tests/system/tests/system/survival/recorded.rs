@@ -48,6 +48,70 @@ struct Expected {
     reason: &'static str,
 }
 
+/// A container to be made, and what is to be reported of it.
+struct Wanted {
+    pod: &'static str,
+    name: &'static str,
+    script: &'static str,
+    stage: Stage,
+    /// Whether it has an open stdin, and a terminal.
+    io: (bool, bool),
+    state: ContainerState,
+    code: i32,
+    reason: &'static str,
+}
+
+impl Wanted {
+    const fn running(pod: &'static str, name: &'static str, script: &'static str) -> Self {
+        Self {
+            pod,
+            name,
+            script,
+            stage: Stage::Running,
+            io: (false, false),
+            state: ContainerState::ContainerRunning,
+            code: 0,
+            reason: "",
+        }
+    }
+
+    /// As [`Self::running`], but ended before we come.
+    const fn ended(self, stage: Stage, code: i32, reason: &'static str) -> Self {
+        Self {
+            stage,
+            state: ContainerState::ContainerExited,
+            code,
+            reason,
+            ..self
+        }
+    }
+}
+
+const fn exited(code: i32, oom: bool) -> Stage {
+    Stage::Ended { code, oom }
+}
+
+const CONTAINERS: [Wanted; 8] = [
+    Wanted::running("web", "running", SERVE),
+    Wanted::running("web", "ending", UNTIL_TOLD).ended(Stage::Running, 5, "Error"),
+    Wanted::running("web", "three", "exit 3").ended(exited(3, false), 3, "Error"),
+    Wanted::running("web", "greedy", "tail /dev/zero").ended(exited(137, true), 137, "OOMKilled"),
+    Wanted {
+        stage: Stage::Created,
+        state: ContainerState::ContainerCreated,
+        ..Wanted::running("web", "created", "exit 4")
+    },
+    Wanted {
+        io: (true, false),
+        ..Wanted::running("shared", "input", ECHO)
+    },
+    Wanted {
+        io: (true, true),
+        ..Wanted::running("shared", "terminal", ECHO)
+    },
+    Wanted::running("stopped", "done", "true").ended(exited(0, false), 0, "Completed"),
+];
+
 struct Made {
     frame: Frame,
     web: Pod,
@@ -79,82 +143,17 @@ async fn make(node: &TestNode, image: &str) -> Result<Made> {
         .pod("stopped", false)
         .await
         .context("the pod `stopped`")?;
-    let (none, input, terminal) = ((false, false), (true, false), (true, true));
-    let (running, ended) = (
-        ContainerState::ContainerRunning,
-        ContainerState::ContainerExited,
-    );
-    let failed = Stage::Ended {
-        code: 3,
-        oom: false,
-    };
-    let greedy = Stage::Ended {
-        code: 137,
-        oom: true,
-    };
-    let done = Stage::Ended {
-        code: 0,
-        oom: false,
-    };
     let mut all = Vec::new();
     let mut ending = None;
-    for (pod, name, script, stage, io, state, code, reason) in [
-        (&web, "running", SERVE, Stage::Running, none, running, 0, ""),
-        (
-            &web,
-            "ending",
-            UNTIL_TOLD,
-            Stage::Running,
-            none,
-            ended,
-            5,
-            "Error",
-        ),
-        (&web, "three", "exit 3", failed, none, ended, 3, "Error"),
-        (
-            &web,
-            "greedy",
-            "tail /dev/zero",
-            greedy,
-            none,
-            ended,
-            137,
-            "OOMKilled",
-        ),
-        (
-            &web,
-            "created",
-            "exit 4",
-            Stage::Created,
-            none,
-            ContainerState::ContainerCreated,
-            0,
-            "",
-        ),
-        (
-            &shared,
-            "input",
-            ECHO,
-            Stage::Running,
-            input,
-            running,
-            0,
-            "",
-        ),
-        (
-            &shared,
-            "terminal",
-            ECHO,
-            Stage::Running,
-            terminal,
-            running,
-            0,
-            "",
-        ),
-        (&stopped, "done", "true", done, none, ended, 0, "Completed"),
-    ] {
+    for wanted in CONTAINERS {
+        let name = wanted.name;
+        let pod = match wanted.pod {
+            "web" => &web,
+            "shared" => &shared,
+            _ => &stopped,
+        };
         let (container, init) = recorded
-            .container(pod, name, script, stage, io)
+            .container(pod, name, wanted.script, wanted.stage, wanted.io)
             .await
             .with_context(|| format!("the container `{name}`"))?;
         if name == "ending" {
@@ -163,9 +162,9 @@ async fn make(node: &TestNode, image: &str) -> Result<Made> {
         all.push(Expected {
             pod: pod.clone(),
             container,
-            state,
-            code,
-            reason,
+            state: wanted.state,
+            code: wanted.code,
+            reason: wanted.reason,
         });
     }
     recorded.stopped(&stopped).await.context("stop a pod")?;
