@@ -170,7 +170,11 @@ impl Processes {
         let (driver, path) = (self.settings.driver, request.cgroups_path.clone());
         let removed =
             blocking::run(move || crate::pod_cgroup::release_container(driver, &path)).await;
-        for error in [deleted, removed].into_iter().filter_map(Result::err) {
+        let files = self.remove_monitor_files(&request.id, &request.dirs).await;
+        for error in [deleted, removed, files]
+            .into_iter()
+            .filter_map(Result::err)
+        {
             let reason = crioxide_engine::chain(error.as_ref());
             tracing::warn!("Container {} was not created, and {reason}", request.id);
         }
