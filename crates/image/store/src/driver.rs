@@ -6,8 +6,9 @@ pub(crate) mod vfs;
 use crate::layers::id::is_hex_id;
 use crate::{LayerId, MountIds, MountOptions};
 use std::fmt::Debug;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// What a layer is for, which decides where a driver keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,42 @@ pub enum DriverError {
         /// The option.
         option: String,
     },
+}
+
+/// Moves a new layer to its place.
+fn move_in(new: &Path, place: &Path) -> Result<(), DriverError> {
+    match fs::rename(new, place) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
+            ) =>
+        {
+            // A leftover without a record: nobody can be using it.
+            fs::remove_dir_all(place)
+                .map_err(|error| DriverError::io("remove the leftover", place, error))?;
+            fs::rename(new, place)
+        }
+        other => other,
+    }
+    .map_err(|error| DriverError::io("move the new layer to", place, error))
+}
+
+/// Moves a layer to `trash`; one that is not there is no error.
+fn move_away(layer: &Path, trash: &Path) -> Result<(), DriverError> {
+    let moved = match fs::rename(layer, trash) {
+        // The image store is on another mount than the trash.
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => fs::remove_dir_all(layer),
+        other => other,
+    };
+    accept_missing(moved).map_err(|error| DriverError::io("move away", layer, error))
+}
+
+fn accept_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// The layers that have a directory in `home`.

@@ -9,7 +9,9 @@ mod mount;
 use self::home::{PrivateHome, is_mount_point};
 use self::link::LINKS;
 use self::mount::{Interface, OverlayMount, VfsFlags};
-use super::{Driver, DriverError, LayerUse, RootMode, layers_in};
+use super::{
+    Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away, move_in,
+};
 use crate::store::options::OverlayOptions;
 use crate::{LayerId, MountAccess, MountIds, MountOptions, Volatility};
 use rustix::mount::UnmountFlags;
@@ -224,21 +226,7 @@ impl Driver for Overlay {
         let name = fs::read_to_string(&link_path)
             .map_err(|error| DriverError::io("read", link_path, error))?;
         link::point_to(home, &name, id)?;
-        match fs::rename(staged, &target) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
-                ) =>
-            {
-                // A leftover without a record: nobody can be using it.
-                fs::remove_dir_all(&target)
-                    .map_err(|error| DriverError::io("remove the leftover", &target, error))?;
-                fs::rename(staged, &target)
-            }
-            other => other,
-        }
-        .map_err(|error| DriverError::io("move the new layer to", target, error))
+        move_in(staged, &target)
     }
 
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
@@ -251,14 +239,7 @@ impl Driver for Overlay {
                 accept_missing(fs::remove_file(&link))
                     .map_err(|error| DriverError::io("remove the link", link, error))?;
             }
-            let moved = match fs::rename(&layer, trash) {
-                // The image store is on another mount than the trash.
-                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                    fs::remove_dir_all(&layer)
-                }
-                other => other,
-            };
-            accept_missing(moved).map_err(|error| DriverError::io("move away", layer, error))?;
+            move_away(&layer, trash)?;
         }
         Ok(())
     }
@@ -418,13 +399,6 @@ fn make_dir_all(path: &Path, mode: u32) -> Result<(), DriverError> {
     make_dir(path, mode).or_else(ignore_existing)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(|error| DriverError::io("set the mode of", path, error))
-}
-
-fn accept_missing(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 fn ignore_existing(error: DriverError) -> Result<(), DriverError> {

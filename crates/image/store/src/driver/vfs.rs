@@ -9,7 +9,7 @@ mod file_system;
 mod merge;
 
 use self::file_system::open_directory;
-use super::{Driver, DriverError, LayerUse, RootMode, layers_in};
+use super::{Driver, DriverError, LayerUse, RootMode, layers_in, move_away, move_in};
 use crate::{LayerId, MountAccess, MountIds, MountOptions};
 use crioxide_sys::mount_attributes::{MountChange, Reach};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -18,7 +18,7 @@ use rustix::mount::{
     MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount,
 };
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -131,40 +131,13 @@ impl Driver for Vfs {
     fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError> {
         let (whole, target) = (staged.join(WHOLE), self.home_for(layer_use).join(LAYERS));
         let target = target.join(id);
-        match fs::rename(&whole, &target) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
-                ) =>
-            {
-                // A leftover without a record: nobody can be using it.
-                fs::remove_dir_all(&target)
-                    .map_err(|error| DriverError::io("remove the leftover", &target, error))?;
-                fs::rename(&whole, &target)
-            }
-            other => other,
-        }
-        .map_err(|error| DriverError::io("move the new layer to", target, error))?;
+        move_in(&whole, &target)?;
         fs::remove_dir(staged).map_err(|error| DriverError::io("remove", staged, error))
     }
 
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
         for home in self.own_homes() {
-            let layer = home.join(LAYERS).join(id);
-            let moved = match fs::rename(&layer, trash) {
-                // The image store is on another mount than the trash.
-                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                    fs::remove_dir_all(&layer)
-                }
-                other => other,
-            };
-            match moved {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(DriverError::io("move away", layer, error));
-                }
-                _ => {}
-            }
+            move_away(&home.join(LAYERS).join(id), trash)?;
         }
         Ok(())
     }

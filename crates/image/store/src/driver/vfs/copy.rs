@@ -1,8 +1,6 @@
 //! A copy of a whole tree: all kinds of files, owners, modes, times, extended attributes and hard links.
 
-use super::file_system::{
-    DEPTH_MAX, copy_metadata, kind, look_at, names, open_directory, set_times,
-};
+use super::file_system::{DEPTH_MAX, copy_metadata, kind, look_at, names, open_directory};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Stat, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
     readlinkat, symlinkat,
@@ -82,9 +80,8 @@ impl Copy<'_> {
             FileType::Symlink => symlinkat(&readlinkat(from, name, Vec::new())?, to, name)?,
             other => mknodat(to, name, other, Mode::RUSR, status.st_rdev)?,
         }
-        copy_metadata((from.as_fd(), name), (to.as_fd(), name), &status)?;
-        // Extended attributes do not change it, but making what is inside did.
-        set_times(to.as_fd(), name, &status)
+        // Last, because making what is inside a directory changes its times.
+        copy_metadata((from.as_fd(), name), (to.as_fd(), name), &status)
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn copy_metadata(
     set_times(to, new_name, status)
 }
 
-pub(super) fn set_times(to: BorrowedFd<'_>, name: &CStr, status: &Stat) -> io::Result<()> {
+fn set_times(to: BorrowedFd<'_>, name: &CStr, status: &Stat) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: status.st_atime as _,
