@@ -106,10 +106,10 @@ pub(crate) async fn the_control_fifo_reopens_the_log(runtime: Runtime) {
     std::fs::write(pod.bundle("fifo").join("ctl"), "2 0 0\n").unwrap();
     eventually(|| pod.log("fifo").exists()).await;
     let touch = serde_json::to_vec(&process("echo > /dev/go", false)).unwrap();
-    pod.monitor
-        .exec(&pod.id("fifo"), &touch, Default::default())
-        .await
-        .unwrap();
+    let id = pod.id("fifo");
+    let touching = pod.monitor.exec(&id, &touch, Default::default());
+    // Not dropped before its end: that would kill it.
+    touching.await.unwrap().wait().await.unwrap();
     pod.exit("fifo").await;
     assert_eq!(crate::pod::lines_of(&rotated), ["stdout F one"]);
     assert_eq!(pod.log_lines("fifo"), ["stdout F two"]);

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crioxide_monitor_client::{
     Connected, ContainerLog, CreateContainer, Created, ExitReport, Monitor, MonitorConfig,
@@ -243,7 +244,8 @@ impl Pod {
     pub(crate) async fn exit(&mut self, short: &str) -> ExitReport {
         let wanted = self.id(short);
         loop {
-            match self.events.recv().await {
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+            match event.expect("it did not end") {
                 Some(MonitorEvent::Exited { id, exit }) if id == wanted => return exit,
                 Some(MonitorEvent::Gone) | None => panic!("the monitor is gone"),
                 Some(_) => {}
@@ -264,10 +266,15 @@ pub(crate) fn lines_of(log: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Waits until `condition` holds; a condition that never does is ended by the test runner's own limit.
+/// Much longer than anything takes here, and well below the test runner's own limit, which would hide where it waited.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
 pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
     while !condition() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert!(started.elapsed() < PATIENCE, "it did not come to be");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
