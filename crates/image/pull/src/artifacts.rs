@@ -5,16 +5,18 @@
 //! lock that other programs take as well.
 
 mod fetch;
+mod files;
 mod layout;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crioxide_files::{LockAccess, RecordLock};
 use crioxide_names::{Digest, ImageReference};
 use serde_json::Value;
 
+pub use files::ArtifactFile;
 pub use layout::ArtifactStoreError;
 
 use crate::manifest::or_default;
@@ -35,6 +37,8 @@ struct Shared {
     lock: RecordLock,
     /// Digits of blobs that are being pulled, and by how many: no removal takes them.
     wanted: Mutex<HashMap<String, usize>>,
+    /// Stores that are only read (`additional_artifact_stores`). What they have comes before what is in our own.
+    additional: Vec<Layout>,
 }
 
 /// What is known about an artifact.
@@ -50,6 +54,8 @@ pub struct ArtifactInfo {
     pub size: u64,
     /// Annotations of its manifest.
     pub annotations: BTreeMap<String, String>,
+    /// The store it is in, where that is not the node's own: nothing is removed from there.
+    pub additional_store: Option<PathBuf>,
 }
 
 /// A manifest as far as it matters here.
@@ -68,12 +74,15 @@ struct Content {
     size: u64,
     #[serde(default, deserialize_with = "or_default")]
     urls: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Artifacts {
-    /// The artifacts below the root of a store; nothing is made until there are some.
+    /// The artifacts below the root of a store, and those of further roots, which are only read; nothing is made until
+    /// there are some.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &Path, additional: &[PathBuf]) -> Self {
         let directory = root.join("artifacts");
         let lock = RecordLock::new(directory.join("index.lock"), LockAccess::ReadWrite);
         Self {
@@ -81,29 +90,64 @@ impl Artifacts {
                 layout: Layout::new(directory),
                 lock,
                 wanted: Mutex::default(),
+                additional: additional
+                    .iter()
+                    .map(|root| Layout::new(root.join("artifacts")))
+                    .collect(),
             }),
         }
     }
 
-    /// All artifacts. One that is damaged is left out and logged.
+    /// All artifacts, those of additional stores first; each name once. One that is damaged is left out and logged, as
+    /// is an additional store that cannot be read.
     pub fn list(&self) -> Result<Vec<ArtifactInfo>, ArtifactStoreError> {
+        let mut infos = self.list_additional();
+        for info in self.list_own()? {
+            let known = info.name.is_some() && infos.iter().any(|other| other.name == info.name);
+            if !known {
+                infos.push(info);
+            }
+        }
+        Ok(infos)
+    }
+
+    fn list_own(&self) -> Result<Vec<ArtifactInfo>, ArtifactStoreError> {
         let Shared { layout, lock, .. } = &*self.shared;
         if !layout.exists() {
             return Ok(Vec::new());
         }
         let _locked = lock.read()?;
-        let mut infos = Vec::new();
-        for entry in layout.index()?.manifests {
-            match self.describe(&entry) {
-                Ok(info) => infos.push(info),
-                Err(error) => tracing::warn!(
-                    artifact = entry.digest,
-                    error = crate::error::chain(&error),
-                    "artifact is damaged"
-                ),
+        Ok(describe_all(layout, &layout.index()?))
+    }
+
+    /// What additional stores have. They may lie on media that fail, which must not take our own artifacts away.
+    fn list_additional(&self) -> Vec<ArtifactInfo> {
+        let mut infos: Vec<ArtifactInfo> = Vec::new();
+        for layout in &self.shared.additional {
+            if !layout.exists() {
+                continue;
+            }
+            let index = match layout.index() {
+                Ok(index) => index,
+                Err(error) => {
+                    tracing::warn!(
+                        store = %layout.directory().display(),
+                        error = crate::error::chain(&error),
+                        "additional artifact store cannot be read"
+                    );
+                    continue;
+                }
+            };
+            for mut info in describe_all(layout, &index) {
+                info.additional_store = Some(layout.directory().to_owned());
+                let known =
+                    info.name.is_some() && infos.iter().any(|other| other.name == info.name);
+                if !known {
+                    infos.push(info);
+                }
             }
         }
-        Ok(infos)
+        infos
     }
 
     /// The artifact with that name, digest, or at least 3 digits of its id.
@@ -118,14 +162,16 @@ impl Artifacts {
             .find(|artifact| artifact.is_called(text, candidates)))
     }
 
-    /// Removes what [`Artifacts::status`] finds, and all blobs that no other artifact has; says whether there was something.
+    /// Removes what [`Artifacts::status`] finds in our own store, and all blobs that no other artifact has; says whether
+    /// there was something.
     pub fn remove(
         &self,
         text: &str,
         candidates: &[ImageReference],
     ) -> Result<bool, ArtifactStoreError> {
         let Shared { layout, lock, .. } = &*self.shared;
-        let Some(found) = self.status(text, candidates)? else {
+        let mut own = self.list_own()?.into_iter();
+        let Some(found) = own.find(|artifact| artifact.is_called(text, candidates)) else {
             return Ok(false);
         };
         let locked = lock.write()?;
@@ -149,28 +195,6 @@ impl Artifacts {
         Ok(true)
     }
 
-    fn describe(&self, entry: &IndexEntry) -> Result<ArtifactInfo, ArtifactStoreError> {
-        let layout = &self.shared.layout;
-        let digest = Digest::parse(&entry.digest)
-            .map_err(|e| layout.flaw(format!("digest of an artifact: {e}")))?;
-        let manifest = self.manifest(&digest)?;
-        Ok(ArtifactInfo {
-            id: digest.hex().to_owned(),
-            digest,
-            name: entry
-                .name()
-                .and_then(|name| ImageReference::parse_docker_style(&name).ok()),
-            size: manifest.layers.iter().map(|layer| layer.size).sum(),
-            annotations: manifest.annotations,
-        })
-    }
-
-    fn manifest(&self, digest: &Digest) -> Result<ArtifactManifest, ArtifactStoreError> {
-        let layout = &self.shared.layout;
-        let bytes = layout.document(digest)?;
-        serde_json::from_slice(&bytes).map_err(|e| layout.flaw(format!("manifest `{digest}`: {e}")))
-    }
-
     /// Digits of the digests of all blobs that the index leads to. A manifest that cannot be read leads nowhere.
     fn used_blobs(&self, index: &Index) -> Vec<String> {
         let mut used = Vec::new();
@@ -179,7 +203,7 @@ impl Artifacts {
                 continue;
             };
             used.push(digest.hex().to_owned());
-            if let Ok(manifest) = self.manifest(&digest) {
+            if let Ok(manifest) = manifest(&self.shared.layout, &digest) {
                 let contents = manifest.layers.iter().chain(&manifest.config);
                 used.extend(contents.filter_map(|content| {
                     Some(Digest::parse(&content.digest).ok()?.hex().to_owned())
@@ -215,6 +239,46 @@ impl Artifacts {
         locked.touch()?;
         Ok(())
     }
+}
+
+/// The artifacts that an index names, but for damaged ones.
+fn describe_all(layout: &Layout, index: &Index) -> Vec<ArtifactInfo> {
+    let mut infos = Vec::new();
+    for entry in &index.manifests {
+        match describe(layout, entry) {
+            Ok(info) => infos.push(info),
+            Err(error) => tracing::warn!(
+                artifact = entry.digest,
+                error = crate::error::chain(&error),
+                "artifact is damaged"
+            ),
+        }
+    }
+    infos
+}
+
+fn describe(layout: &Layout, entry: &IndexEntry) -> Result<ArtifactInfo, ArtifactStoreError> {
+    let digest = Digest::parse(&entry.digest)
+        .map_err(|e| layout.flaw(format!("digest of an artifact: {e}")))?;
+    let manifest = manifest(layout, &digest)?;
+    // Some tools write a tag alone, which is no name of anything.
+    let name = entry.name().filter(|name| name.contains('/'));
+    Ok(ArtifactInfo {
+        id: digest.hex().to_owned(),
+        digest,
+        name: name.and_then(|name| ImageReference::parse_docker_style(&name).ok()),
+        size: manifest
+            .layers
+            .iter()
+            .fold(0, |sum, layer| layer.size.saturating_add(sum)),
+        annotations: manifest.annotations,
+        additional_store: None,
+    })
+}
+
+fn manifest(layout: &Layout, digest: &Digest) -> Result<ArtifactManifest, ArtifactStoreError> {
+    let bytes = layout.document(digest)?;
+    serde_json::from_slice(&bytes).map_err(|e| layout.flaw(format!("manifest `{digest}`: {e}")))
 }
 
 impl ArtifactInfo {

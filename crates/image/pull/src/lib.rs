@@ -20,7 +20,7 @@ mod puller;
 mod source;
 mod trust;
 
-pub use artifacts::{ArtifactInfo, ArtifactStoreError, Artifacts};
+pub use artifacts::{ArtifactFile, ArtifactInfo, ArtifactStoreError, Artifacts};
 pub use config::{ContainerDefaults, ImageConfig, RootFs};
 pub use copy::CopyError;
 pub use error::{MirrorFailures, PullError};

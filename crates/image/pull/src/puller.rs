@@ -75,7 +75,10 @@ impl Puller {
     /// Reads the registries configuration and makes a puller.
     pub fn new(settings: PullSettings) -> Result<Self, LoadRegistriesConfError> {
         let conf = load_conf(&settings.registries, settings.short_name_mode)?;
-        let artifacts = Artifacts::new(settings.store.graph_root());
+        let artifacts = Artifacts::new(
+            settings.store.graph_root(),
+            &settings.additional_artifact_stores,
+        );
         let inner = Inner {
             artifacts,
             copier: Copier {

@@ -247,6 +247,8 @@ fn directory(path: &Path) -> Result<PathBuf, StartError> {
 fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
     let config = &startup.config.image;
     let mut settings = PullSettings::new(store.clone());
+    let additional = &startup.config.runtime.additional_artifact_stores;
+    settings.additional_artifact_stores.clone_from(additional);
     if let Some(file) = &startup.command_line.registries_conf {
         settings.registries.file.clone_from(file);
     }
@@ -397,6 +399,7 @@ fn settings(
             ImageVolumes::Bind => crioxide_engine::ImageVolumes::Bind,
             ImageVolumes::Ignore => crioxide_engine::ImageVolumes::Ignore,
         },
+        artifact_mounts: config.image.oci_artifact_mount_support,
         cgroups: host.cgroup,
         host,
         defaults: spec_defaults(config, manager)

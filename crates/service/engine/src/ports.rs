@@ -22,7 +22,7 @@ pub use host::{
     ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,
     NamespacePaths, NamespaceRequest, Owner, Ownership, SandboxFiles, SandboxHost, SandboxPaths,
 };
-pub use images::{ImageService, ImageStatus, PullRequest, ResolvedImage};
+pub use images::{ImageService, ImageStatus, PullRequest, ResolvedArtifact, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};
 pub use records::{ImageMount, Marker, NewRecord, RecordDirs, Records, StoredRecord};
 pub use sessions::{

@@ -66,6 +66,8 @@ pub struct Settings {
     pub always_pause: bool,
     /// `image_volumes`.
     pub image_volumes: ImageVolumes,
+    /// `oci_artifact_mount_support`.
+    pub artifact_mounts: bool,
     /// What the node's cgroups can do.
     pub cgroups: CgroupFacts,
     /// Facts about the node for specs.

@@ -1,5 +1,6 @@
 //! Images of every kind that registries hold.
 
+mod artifacts;
 mod drivers;
 
 use anyhow::{Context, Result, ensure};

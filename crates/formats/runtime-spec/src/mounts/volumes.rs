@@ -1,7 +1,7 @@
 //! Mounts asked for by the pod.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crioxide_cri_api::v1::{self, MountPropagation};
 use crioxide_node_records::annotations::values::{Volume, VolumeImage};
@@ -75,6 +75,8 @@ pub struct VolumeSource {
     pub propagation: HostPropagation,
     /// Id of the image or digest of the artifact, for image volumes.
     pub image: Option<String>,
+    /// The files of an artifact by their relative names, which are mounted one by one, read-only.
+    pub files: Option<Vec<(String, PathBuf)>>,
 }
 
 /// Whether submounts can be made read-only with their parent.
@@ -109,6 +111,12 @@ pub fn prepare(
     let mut prepared = PreparedVolumes::default();
     for request in requested {
         let source = checked_source(request, sources)?;
+        if let Some(files) = &source.files {
+            for (name, path) in files {
+                prepared.add_file(request, &source, name, path);
+            }
+            continue;
+        }
         let mut options = vec!["rbind", propagation_option(request, &source)?];
         prepared.rootfs_propagation = match (request.propagation(), prepared.rootfs_propagation) {
             (MountPropagation::PropagationBidirectional, _) => Some("rshared"),
@@ -127,10 +135,8 @@ pub fn prepare(
             &options,
         );
         // An image is mounted with its ids mapped already.
-        let maps = !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty();
-        if maps && source.image.is_none() {
-            made.set_uid_mappings(Some(request.uid_mappings.iter().map(id_mapping).collect()));
-            made.set_gid_mappings(Some(request.gid_mappings.iter().map(id_mapping).collect()));
+        if source.image.is_none() {
+            map_ids(&mut made, request);
         }
         prepared.mounts.push(made);
         prepared.records.push(record(request, &source));
@@ -139,6 +145,28 @@ pub fn prepare(
         .mounts
         .sort_by_key(|mount| mount.destination().components().count());
     Ok(prepared)
+}
+
+impl PreparedVolumes {
+    /// One file of an artifact.
+    fn add_file(&mut self, request: &v1::Mount, source: &VolumeSource, name: &str, path: &Path) {
+        let place = format!("{}/{name}", request.container_path.trim_end_matches('/'));
+        let mut made = mount(&place, "bind", &path.to_string_lossy(), &["bind", "ro"]);
+        map_ids(&mut made, request);
+        self.mounts.push(made);
+        let record = record(request, source);
+        self.records.push(Volume {
+            host_path: path.to_string_lossy().into_owned(),
+            ..record
+        });
+    }
+}
+
+fn map_ids(mount: &mut Mount, request: &v1::Mount) {
+    if !request.uid_mappings.is_empty() || !request.gid_mappings.is_empty() {
+        mount.set_uid_mappings(Some(request.uid_mappings.iter().map(id_mapping).collect()));
+        mount.set_gid_mappings(Some(request.gid_mappings.iter().map(id_mapping).collect()));
+    }
 }
 
 fn checked_source(

@@ -1,7 +1,9 @@
 //! From a source into the artifact store.
 
+use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::PoisonError;
 
 use crioxide_names::{Digest, ImageReference};
@@ -38,6 +40,9 @@ impl Artifacts {
         trust: &Trust,
     ) -> Result<Digest, CopyError> {
         let manifest = own_manifest(source, platform).await?;
+        if let Some(there) = self.in_additional_store(name).await? {
+            return Ok(there);
+        }
         trust.verify(source, &manifest.digest).await?;
         let invalid = |reason: String| ManifestError::Invalid {
             digest: manifest.digest.to_string(),
@@ -75,6 +80,32 @@ impl Artifacts {
         })
         .await?;
         Ok(manifest.digest)
+    }
+
+    /// The artifact of that name, if an additional store has it: it is used as it is there.
+    async fn in_additional_store(
+        &self,
+        name: &ImageReference,
+    ) -> Result<Option<Digest>, CopyError> {
+        if self.shared.additional.is_empty() {
+            return Ok(None);
+        }
+        let wanted = name.clone();
+        self.on_thread(move |artifacts| {
+            let candidates = [wanted];
+            let mut there = artifacts.list_additional().into_iter();
+            let there = there.find(|artifact| artifact.is_called("", &candidates));
+            Ok(there.map(|artifact| {
+                let store = artifact.additional_store.unwrap_or_default();
+                tracing::info!(
+                    "Artifact {} already exists in additional store {}, skipping pull",
+                    candidates[0],
+                    store.display()
+                );
+                artifact.digest
+            }))
+        })
+        .await
     }
 
     async fn fetch(&self, source: &dyn Source, blob: &Descriptor) -> Result<(), CopyError> {
@@ -156,6 +187,9 @@ impl Artifacts {
         let target = self.shared.layout.blob(digest);
         let parent = target.parent().unwrap_or(&target);
         std::fs::create_dir_all(parent).map_err(|e| io("make directory", parent, e))?;
+        // Users of a container other than root read it, and nobody runs it.
+        file.set_permissions(Permissions::from_mode(0o644))
+            .map_err(|e| io("make readable", &target, e))?;
         file.sync_data().map_err(|e| io("flush", &target, e))?;
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         match rustix::fs::linkat(CWD, path, CWD, &target, AtFlags::SYMLINK_FOLLOW) {

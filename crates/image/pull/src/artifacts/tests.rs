@@ -10,7 +10,7 @@ fn put(layout: &Layout, bytes: &[u8]) -> Digest {
 #[test]
 fn artifacts_are_found_by_name_digest_and_id_and_take_their_blobs_along() {
     let root = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::new(root.path());
+    let artifacts = Artifacts::new(root.path(), &[]);
     assert_eq!(artifacts.list().unwrap(), []);
     assert!(
         !root.path().join("artifacts").exists(),

@@ -1,7 +1,7 @@
 //! Artifacts, by the names that images have.
 
 use super::{Images, ImagesError};
-use crate::artifacts::ArtifactInfo;
+use crate::artifacts::{ArtifactFile, ArtifactInfo};
 
 impl Images {
     /// All artifacts.
@@ -13,6 +13,18 @@ impl Images {
     pub fn artifact(&self, name: &str) -> Result<Option<ArtifactInfo>, ImagesError> {
         let candidates = self.candidates(name).unwrap_or_default();
         Ok(self.inner.artifacts.status(name, &candidates)?)
+    }
+
+    /// The artifact that `name` means, with the files that it has for containers.
+    pub fn artifact_files(
+        &self,
+        name: &str,
+    ) -> Result<Option<(ArtifactInfo, Vec<ArtifactFile>)>, ImagesError> {
+        let Some(info) = self.artifact(name)? else {
+            return Ok(None);
+        };
+        let files = self.inner.artifacts.files(&info)?;
+        Ok(Some((info, files)))
     }
 
     /// Removes the artifact that `name` means; says whether there was one.

@@ -33,6 +33,8 @@ pub struct PullSettings {
     pub max_parallel_layers: usize,
     /// Directory for the unnamed copy of a compressed archive.
     pub scratch: PathBuf,
+    /// Roots with artifacts that are only read, before our own.
+    pub additional_artifact_stores: Vec<PathBuf>,
 }
 
 /// Where the signature policy comes from.
@@ -60,6 +62,7 @@ impl PullSettings {
             platform: Platform::host(),
             max_parallel_layers: std::thread::available_parallelism().map_or(2, |n| n.get().max(2)),
             scratch: "/var/tmp".into(),
+            additional_artifact_stores: Vec::new(),
         }
     }
 }

@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use crioxide_cri_api::v1;
 use crioxide_engine::{
     Engine,
-    ports::{ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedImage},
+    ports::{
+        ImageService, ImageStatus, PortError, PortResult, PullRequest, ResolvedArtifact,
+        ResolvedImage,
+    },
 };
 use crioxide_names::ImageId;
 use crioxide_pull::{ArtifactInfo, ImageInfo, ImageUser, Images, PinnedImages, Puller, Removal};
@@ -57,17 +60,23 @@ impl StoreImages {
 
     fn cri_artifact(&self, info: &ArtifactInfo) -> v1::Image {
         let name = info.name.as_ref();
-        let repo_digests = name.map(|name| format!("{}@{}", name.repository(), info.digest));
+        let repository = name.map_or_else(
+            || "unknown".to_owned(),
+            |name| name.repository().to_string(),
+        );
+        let repo_digest = format!("{repository}@{}", info.digest);
         let repo_tags = name.filter(|name| name.tag().is_some());
         let repo_tags: Vec<String> = repo_tags.iter().map(ToString::to_string).collect();
-        let pinned = repo_tags
-            .iter()
-            .chain(&repo_digests)
-            .any(|name| self.pinned.matches(name));
+        // What lies in an additional store is not ours to collect.
+        let pinned = info.additional_store.is_some()
+            || repo_tags
+                .iter()
+                .chain([&repo_digest])
+                .any(|name| self.pinned.matches(name));
         v1::Image {
             id: info.id.clone(),
             repo_tags,
-            repo_digests: repo_digests.into_iter().collect(),
+            repo_digests: vec![repo_digest],
             size: info.size,
             uid: None,
             username: String::new(),
@@ -155,6 +164,18 @@ impl ImageService for StoreImages {
         .await
     }
 
+    async fn resolve_artifact(&self, artifact: &str) -> PortResult<Option<ResolvedArtifact>> {
+        let (images, name) = (self.images.clone(), artifact.to_owned());
+        let found = blocking::run(move || images.artifact_files(&name)).await?;
+        Ok(found.map(|(info, files)| ResolvedArtifact {
+            id: info.id,
+            files: files
+                .into_iter()
+                .map(|file| (file.name, file.path))
+                .collect(),
+        }))
+    }
+
     async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>> {
         if let Some(image) = filter {
             if let Some(info) = self.find(&image).await? {
@@ -238,10 +259,12 @@ impl ImageService for StoreImages {
     async fn remove(&self, image: &str) -> PortResult<()> {
         // Held until the image is gone.
         let mut _claim = None;
-        if let (Some(engine), Some(info)) = (self.engine.get(), self.find(image).await?)
-            && info.repo_tags.len() <= 1
-        {
-            let claim = engine.claim_image_for_removal(info.id.as_str());
+        let id = match self.find(image).await? {
+            Some(info) => Some(info.id.to_string()).filter(|_| info.repo_tags.len() <= 1),
+            None => self.find_artifact(image).await?.map(|info| info.id),
+        };
+        if let (Some(engine), Some(id)) = (self.engine.get(), id) {
+            let claim = engine.claim_image_for_removal(&id);
             _claim = Some(claim.map_err(|user| format!("the image is in use by {user}"))?);
         }
         let (images, image) = (self.images.clone(), image.to_owned());

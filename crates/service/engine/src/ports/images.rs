@@ -1,5 +1,7 @@
 //! Images, as the CRI image service and container creation see them.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use crioxide_cri_api::v1;
 use crioxide_names::ImageId;
@@ -18,6 +20,15 @@ pub struct ResolvedImage {
     pub repo_digests: Vec<String>,
     /// The parts of its OCI config that make a container.
     pub config: ImageFacts,
+}
+
+/// An OCI artifact of the store that a container can mount.
+#[derive(Debug, Clone)]
+pub struct ResolvedArtifact {
+    /// Its id: the digits of its manifest's digest.
+    pub id: String,
+    /// Its files by their names, which are relative and lead nowhere else, with where they are.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// An image with what `verbose` asks for.
@@ -54,6 +65,10 @@ pub trait ImageService: Send + Sync {
         _namespace: &str,
     ) -> PortResult<()> {
         Ok(())
+    }
+    /// The artifact that a container is to mount, by the same names.
+    async fn resolve_artifact(&self, _artifact: &str) -> PortResult<Option<ResolvedArtifact>> {
+        Ok(None)
     }
     /// All images, or the one that the filter text finds.
     async fn list(&self, filter: Option<String>) -> PortResult<Vec<v1::Image>>;

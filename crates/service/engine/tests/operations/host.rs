@@ -159,6 +159,7 @@ fn settings() -> Settings {
         pause_image: "pause".to_owned(),
         always_pause: false,
         image_volumes: ImageVolumes::Mkdir,
+        artifact_mounts: true,
         cgroups,
         host: HostFacts {
             cgroup: cgroups,

@@ -18,6 +18,7 @@ fn source(propagation: HostPropagation) -> BTreeMap<String, VolumeSource> {
             mount_point: "/m".into(),
             propagation,
             image: None,
+            files: None,
         },
     )])
 }
@@ -171,4 +172,57 @@ fn mapped_mounts_carry_both_mappings() {
     let made = &prepared.mounts[0];
     assert_eq!(made.uid_mappings().clone().unwrap()[0].host_id(), 65536);
     assert_eq!(made.gid_mappings().clone().unwrap().len(), 1);
+}
+
+#[test]
+fn the_files_of_an_artifact_are_mounted_one_by_one() {
+    let sources = BTreeMap::from([(
+        "/c/".to_owned(),
+        VolumeSource {
+            image: Some("1234".into()),
+            files: Some(vec![
+                ("a".into(), "/blobs/1".into()),
+                ("d/b".into(), "/blobs/2".into()),
+            ]),
+            ..VolumeSource::default()
+        },
+    )]);
+    let wanted = v1::Mount {
+        uid_mappings: vec![v1::IdMapping {
+            host_id: 1000,
+            container_id: 0,
+            length: 10,
+        }],
+        ..request("/c/", "")
+    };
+    let prepared = prepare(&[wanted], &sources, RecursiveReadOnly::Supported).unwrap();
+    let mounts: Vec<_> = prepared
+        .mounts
+        .iter()
+        .map(|mount| {
+            assert!(mount.uid_mappings().is_some());
+            format!(
+                "{} {} {}",
+                mount.source().as_ref().unwrap().display(),
+                mount.destination().display(),
+                mount.options().as_ref().unwrap().join(",")
+            )
+        })
+        .collect();
+    assert_eq!(mounts, ["/blobs/1 /c/a bind,ro", "/blobs/2 /c/d/b bind,ro"]);
+    let records = prepared.records.iter();
+    let records: Vec<_> = records
+        .map(|record| {
+            let image = record.image.as_ref().unwrap();
+            (
+                record.host_path.as_str(),
+                record.readonly,
+                image.image.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        records,
+        [("/blobs/1", true, "1234"), ("/blobs/2", true, "1234")]
+    );
 }

@@ -32,7 +32,7 @@ pub(super) fn find(path: &Path, missing: MissingSource) -> Result<VolumeSource, 
         path: resolved,
         mount_point,
         propagation,
-        image: None,
+        ..VolumeSource::default()
     })
 }
 

@@ -6,6 +6,7 @@ use crioxide_cri_api::v1;
 use crioxide_names::ContainerId;
 use crioxide_runtime_spec::{labels, log_path};
 
+use super::volumes::MountedImage;
 use crate::{
     Engine, EngineError, engine::lookup_error, error::Context as _, image_claims::ImageUse,
     index::LookupError, pod::Pod, ports::ResolvedImage,
@@ -25,7 +26,7 @@ pub(super) struct Plan {
     pub(super) log_path: PathBuf,
     pub(super) privileged: bool,
     /// The images of its volumes, by where they are mounted.
-    pub(super) volume_images: BTreeMap<String, ResolvedImage>,
+    pub(super) volume_images: BTreeMap<String, MountedImage>,
     /// Keeps all these images until the container is known.
     pub(super) _image_uses: Vec<ImageUse>,
 }
@@ -89,15 +90,14 @@ impl Engine {
         let allowed = images.verify(&image, asked, namespace).await;
         allowed.doing(|| format!("image of container {name}"))?;
         let id = ContainerId::generate();
-        let volume_images = self.volume_images(&config.mounts).await?;
-        let images = std::iter::once(&image).chain(volume_images.values());
+        let volume_images = self.volume_images(&config.mounts, namespace).await?;
+        let images = volume_images.values().map(MountedImage::id);
+        let images = std::iter::once(image.id.as_str()).chain(images);
         let image_uses = images
             .map(|image| {
                 let claims = &self.inner.image_claims;
-                let claim = claims.use_image(image.id.as_str(), id.as_str());
-                claim.ok_or_else(|| {
-                    EngineError::refused(format!("image {} is being removed", image.id))
-                })
+                let claim = claims.use_image(image, id.as_str());
+                claim.ok_or_else(|| EngineError::refused(format!("image {image} is being removed")))
             })
             .collect::<Result<_, _>>()?;
         let pod_logs = std::path::Path::new(&pod.info.log_path)

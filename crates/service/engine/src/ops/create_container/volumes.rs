@@ -10,34 +10,67 @@ use super::plan::Plan;
 use crate::{
     Engine, EngineError,
     error::Context as _,
-    ports::{ImageMount, Labels, MissingSource, RecordDirs, ResolvedImage},
+    ports::{ImageMount, Labels, MissingSource, RecordDirs, ResolvedArtifact, ResolvedImage},
     settings::ImageVolumes,
 };
 
 /// What kubelets look for at the start of the message when an image cannot be mounted.
 const IMAGE_MOUNT_FAILED: &str = "ImageVolumeMountFailed";
 
+/// What a mount of a request that names an image is made of.
+#[derive(Debug)]
+pub(super) enum MountedImage {
+    /// A container image.
+    Image(ResolvedImage),
+    /// An OCI artifact.
+    Artifact(ResolvedArtifact),
+}
+
+impl MountedImage {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Image(image) => image.id.as_str(),
+            Self::Artifact(artifact) => &artifact.id,
+        }
+    }
+}
+
 impl Engine {
-    /// The images that a request mounts, by where.
+    /// The images and artifacts that a request mounts, by where. A name that is both means the artifact.
     pub(super) async fn volume_images(
         &self,
         mounts: &[v1::Mount],
-    ) -> Result<BTreeMap<String, ResolvedImage>, EngineError> {
-        let mut images = BTreeMap::new();
+        namespace: &str,
+    ) -> Result<BTreeMap<String, MountedImage>, EngineError> {
+        let mut mounted = BTreeMap::new();
+        let images = &self.inner.ports.images;
         for mount in mounts {
             let Some(name) = mounted_image(mount) else {
                 continue;
             };
-            let found = self.inner.ports.images.resolve(name).await;
+            if self.inner.settings.artifact_mounts {
+                let found = images.resolve_artifact(name).await;
+                let found = found.doing(|| format!("{IMAGE_MOUNT_FAILED}: artifact {name}"))?;
+                if let Some(found) = found {
+                    let found = part_of(found, name, &mount.image_sub_path)?;
+                    mounted.insert(mount.container_path.clone(), MountedImage::Artifact(found));
+                    continue;
+                }
+            }
+            let found = images.resolve(name).await;
             let found = found.doing(|| format!("{IMAGE_MOUNT_FAILED}: failed to find {name}"))?;
             let found = found.ok_or_else(|| {
                 EngineError::refused(format!(
                     "{IMAGE_MOUNT_FAILED}: image {name} is not there: pull it before mounting it"
                 ))
             })?;
-            images.insert(mount.container_path.clone(), found);
+            let image = mount.image.as_ref();
+            let asked = image.map_or("", |image| image.user_specified_image.as_str());
+            let allowed = images.verify(&found, asked, namespace).await;
+            allowed.doing(|| format!("{IMAGE_MOUNT_FAILED}: image {name}"))?;
+            mounted.insert(mount.container_path.clone(), MountedImage::Image(found));
         }
-        Ok(images)
+        Ok(mounted)
     }
 
     pub(super) async fn volume_sources(
@@ -48,18 +81,21 @@ impl Engine {
     ) -> Result<BTreeMap<String, VolumeSource>, EngineError> {
         let mut sources = BTreeMap::new();
         for (number, mount) in plan.config.mounts.iter().enumerate() {
-            let source = if let Some(image) = plan.volume_images.get(&mount.container_path) {
-                let wanted = ImageMount {
-                    image: image.id.clone(),
-                    sub_path: mount.image_sub_path.clone(),
-                    user: plan.pod.user(),
-                    label: labels.mount.clone(),
-                };
-                self.image_source(plan, dirs, number, mount, wanted).await?
-            } else if mount.host_path.is_empty() {
-                continue; // the spec's own check names it
-            } else {
-                self.host_source(plan, mount, labels).await?
+            let source = match plan.volume_images.get(&mount.container_path) {
+                Some(MountedImage::Image(image)) => {
+                    let wanted = ImageMount {
+                        image: image.id.clone(),
+                        sub_path: mount.image_sub_path.clone(),
+                        user: plan.pod.user(),
+                        label: labels.mount.clone(),
+                    };
+                    self.image_source(plan, dirs, number, mount, wanted).await?
+                }
+                Some(MountedImage::Artifact(artifact)) => {
+                    self.artifact_source(plan, mount, artifact, labels).await?
+                }
+                None if mount.host_path.is_empty() => continue, // the spec's own check names it
+                None => self.host_source(plan, mount, labels).await?,
             };
             sources.insert(mount.container_path.clone(), source);
         }
@@ -91,12 +127,34 @@ impl Engine {
         })
     }
 
-    async fn host_source(
+    async fn artifact_source(
         &self,
         plan: &Plan,
         mount: &v1::Mount,
+        artifact: &ResolvedArtifact,
         labels: &Labels,
     ) -> Result<VolumeSource, EngineError> {
+        self.check_id_maps(plan, mount)?;
+        if mount.selinux_relabel && !labels.mount.is_empty() {
+            for (_, path) in &artifact.files {
+                let relabelled = self.inner.ports.host.relabel(path, &labels.mount).await;
+                relabelled.doing(|| {
+                    let name = mounted_image(mount).unwrap_or_default();
+                    format!(
+                        "{IMAGE_MOUNT_FAILED}: artifact {name}, container {}",
+                        plan.name
+                    )
+                })?;
+            }
+        }
+        Ok(VolumeSource {
+            image: Some(artifact.id.clone()),
+            files: Some(artifact.files.clone()),
+            ..VolumeSource::default()
+        })
+    }
+
+    fn check_id_maps(&self, plan: &Plan, mount: &v1::Mount) -> Result<(), EngineError> {
         let handlers = &self.inner.settings.handlers;
         let maps_ids = handlers
             .get(&plan.pod.info.runtime_handler)
@@ -107,6 +165,16 @@ impl Engine {
                 "idmap mounts specified but OCI runtime does not support them. Perhaps the OCI runtime is too old",
             ));
         }
+        Ok(())
+    }
+
+    async fn host_source(
+        &self,
+        plan: &Plan,
+        mount: &v1::Mount,
+        labels: &Labels,
+    ) -> Result<VolumeSource, EngineError> {
+        self.check_id_maps(plan, mount)?;
         let rejected = &self.inner.settings.rejected_mount_sources;
         let missing = if rejected
             .iter()
@@ -171,8 +239,66 @@ impl Engine {
     }
 }
 
+/// The files of an artifact below `sub_path`, by their names from there.
+fn part_of(
+    mut artifact: ResolvedArtifact,
+    name: &str,
+    sub_path: &str,
+) -> Result<ResolvedArtifact, EngineError> {
+    let parts = sub_path.split('/');
+    let parts: Vec<&str> = parts.filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.is_empty() {
+        return Ok(artifact);
+    }
+    // No file has `..` in its name.
+    let directory = parts.join("/") + "/";
+    artifact.files = artifact
+        .files
+        .into_iter()
+        .filter_map(|(name, path)| Some((name.strip_prefix(&directory)?.to_owned(), path)))
+        .collect();
+    if artifact.files.is_empty() {
+        return Err(EngineError::refused(format!(
+            "{IMAGE_MOUNT_FAILED}: sub path {sub_path:?} does not exist in OCI artifact volume {name:?}"
+        )));
+    }
+    Ok(artifact)
+}
+
 /// The image that a mount is to be made of.
 fn mounted_image(mount: &v1::Mount) -> Option<&str> {
     let image = mount.image.as_ref()?;
     Some(image.image.as_str()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_artifact_is_what_lies_below_the_sub_path() {
+        let artifact = || ResolvedArtifact {
+            id: "1".into(),
+            files: ["a", "d/b", "d/e/c", "de/x"]
+                .map(|name| (name.to_owned(), name.into()))
+                .to_vec(),
+        };
+        let names = |sub_path: &str| -> Result<Vec<String>, EngineError> {
+            let part = part_of(artifact(), "q.io/a:1", sub_path)?;
+            Ok(part.files.into_iter().map(|(name, _)| name).collect())
+        };
+        assert_eq!(names("").unwrap().len(), 4);
+        assert_eq!(names(".").unwrap().len(), 4);
+        assert_eq!(names("d").unwrap(), ["b", "e/c"]);
+        assert_eq!(names("./d//e/").unwrap(), ["c"]);
+        for none in ["a", "nowhere", "..", "d/..", "../d"] {
+            let error = names(none).unwrap_err();
+            assert_eq!(
+                error.message(),
+                format!(
+                    "ImageVolumeMountFailed: sub path {none:?} does not exist in OCI artifact volume \"q.io/a:1\""
+                )
+            );
+        }
+    }
 }
