@@ -193,7 +193,8 @@ impl Engine {
         });
     }
 
-    /// Statuses of a pod's containers, one of them in a state of its own.
+    /// Statuses of a pod's containers, newest first, one of them in a state of its own. The order matters: of several
+    /// attempts the kubelet with evented PLEG takes the first in a pod's status for the last one.
     pub(crate) fn statuses_of(
         &self,
         pod: &Pod,
@@ -206,6 +207,8 @@ impl Engine {
             }
             _ => view::container_status(container),
         });
-        statuses.collect()
+        let mut statuses: Vec<_> = statuses.collect();
+        statuses.sort_by_key(|status| std::cmp::Reverse(status.created_at));
+        statuses
     }
 }

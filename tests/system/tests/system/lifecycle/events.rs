@@ -27,6 +27,15 @@ async fn next(events: &mut Events) -> Result<v1::ContainerEventResponse> {
         .context("the events ended")
 }
 
+async fn pod_status(scene: &Scene, pod: &str) -> Result<v1::PodSandboxStatusResponse> {
+    let status = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: pod.to_owned(),
+        verbose: false,
+    };
+    let mut runtime = scene.node.client.runtime.clone();
+    Ok(runtime.pod_sandbox_status(status).await?.into_inner())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tell_the_life_of_a_pod() -> Result<()> {
     skip_unless!(possible());
@@ -41,17 +50,7 @@ async fn tell_the_life_of_a_pod() -> Result<()> {
     let container = node.container("main", &scene.image, &["sh", "-c", "exit 3"]);
     let (pod, id) = node.run(&node.pod("told"), &container, "").await?;
     let ended = node.exited(&id).await?;
-    let status = v1::PodSandboxStatusRequest {
-        pod_sandbox_id: pod.clone(),
-        verbose: false,
-    };
-    let status = node
-        .client
-        .runtime
-        .clone()
-        .pod_sandbox_status(status)
-        .await?
-        .into_inner();
+    let status = pod_status(&scene, &pod).await?;
     ensure!(
         status.timestamp > 0 && status.containers_statuses == [ended],
         "{status:?}"
@@ -101,6 +100,38 @@ async fn tell_the_life_of_a_pod() -> Result<()> {
         ensure!(event.created_at > last, "times grow");
         last = event.created_at;
         ensure!(next(&mut others).await? == event, "each reader gets all");
+    }
+    scene.node.finish().await
+}
+
+/// The kubelet takes the first status of a container's name for that of its last attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn and_statuses_have_the_last_attempt_first() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start_with(NodeOptions {
+        runtime_keys: "enable_pod_events = true\n".to_owned(),
+        ..NodeOptions::default()
+    })
+    .await?;
+    let node = &scene.node;
+    let config = node.pod("attempts");
+    let pod = node.client.run_pod(&config, "").await?;
+    let mut events = follow(&scene).await?;
+    let mut container = node.container("main", &scene.image, &["true"]);
+    for attempt in 0..6 {
+        container.metadata.as_mut().context("metadata")?.attempt = attempt;
+        node.client.create(&pod, &container, &config).await?;
+        let of_pod = pod_status(&scene, &pod).await?;
+        let event = next(&mut events).await?;
+        for statuses in [of_pod.containers_statuses, event.containers_statuses] {
+            let attempts = statuses
+                .iter()
+                .map(|status| status.metadata.as_ref().map(|metadata| metadata.attempt));
+            ensure!(
+                attempts.eq((0..=attempt).rev().map(Some)),
+                "after {attempt}: {statuses:?}"
+            );
+        }
     }
     scene.node.finish().await
 }
