@@ -1,5 +1,6 @@
 //! Usage of containers and pods.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crioxide_cri_api::v1;
@@ -243,11 +244,14 @@ fn psi(pressure: Pressure) -> v1::PsiStats {
     }
 }
 
+/// The file system is named by the directory that holds the mount point: it is the one whose space is used. The overlay
+/// itself says nothing to the kubelet, whose table of file systems does not have what was mounted after its start.
 fn layer(usage: Usage, mount_point: &str) -> v1::FilesystemUsage {
+    let holder = Path::new(mount_point).parent();
     v1::FilesystemUsage {
         timestamp: usage.timestamp,
-        fs_id: Some(v1::FilesystemIdentifier {
-            mountpoint: mount_point.to_owned(),
+        fs_id: holder.map(|holder| v1::FilesystemIdentifier {
+            mountpoint: holder.to_string_lossy().into_owned(),
         }),
         used_bytes: value(usage.bytes),
         inodes_used: value(usage.inodes),

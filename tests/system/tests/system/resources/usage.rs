@@ -1,6 +1,8 @@
 //! What is reported of the use of processors, memory, disks and networks.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
@@ -8,6 +10,10 @@ use crioxide_test_support::skip_unless;
 use crioxide_test_support::waiting::eventually;
 
 use crate::scene::{Scene, possible};
+
+fn device(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(path)?.dev())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_containers_and_their_pods() -> Result<()> {
@@ -50,6 +56,11 @@ async fn of_containers_and_their_pods() -> Result<()> {
         ensure!(free > 0 && free + used == 64 << 20, "{memory:?}");
         let layer = busy.writable_layer.as_ref().context("a writable layer")?;
         ensure!(number(&layer.inodes_used) > 0, "{layer:?}");
+        let file_system = &layer.fs_id.as_ref().context("a file system")?.mountpoint;
+        ensure!(
+            device(Path::new(file_system))? == device(node.place().root())?,
+            "{file_system} is not in the file system of the store"
+        );
         Ok(())
     })
     .await?;
