@@ -88,6 +88,7 @@ const WHOLE: Scope = Scope {
     tests: &[
         "smoke::",
         "handlers::",
+        "lifecycle::checkpoint",
         "resources::",
         "security::limits",
         "security::user_namespaces",

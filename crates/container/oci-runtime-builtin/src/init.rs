@@ -18,6 +18,7 @@ use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_th
 use crate::bundle::Bundle;
 use crate::hooks;
 use crate::process::console::Console;
+use crate::process::identity;
 use crate::process::namespaces::{NamespacePlan, join};
 use crate::process::setup::{self, ProcessSetup};
 use crate::rootfs::devices::{self, PreparedDevice};
@@ -120,6 +121,7 @@ fn prepare_and_execute(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<Neve
     if let Some(console) = console {
         console.take_as_stdio()?;
     }
+    identity::use_own_null();
     set_personality(&plan)?;
 
     let setup = ProcessSetup {

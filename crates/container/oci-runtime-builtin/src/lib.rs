@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod checkpoint;
 pub mod cli;
 mod create;
 mod exec;

@@ -4,13 +4,15 @@ use std::io;
 use std::path::PathBuf;
 
 use crioxide_oci_runtime::{
-    ContainerStatus, DeleteMode, KillScope, OciRuntime, RuntimeError, RuntimeState,
+    CheckpointRequest, ContainerStatus, DeleteMode, KillScope, OciRuntime, RuntimeError,
+    RuntimeState,
 };
 use oci_spec::runtime::{Features, Hook, LinuxResources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::checkpoint;
 use crate::hooks;
 use crate::process::end;
 use crate::record::{ContainerRecord, RecordError, StateDirectory};
@@ -237,6 +239,22 @@ impl OciRuntime for BuiltinRuntime {
             tracing::warn!(id, controller = warning.controller, "{}", warning.message);
         }
         Ok(())
+    }
+
+    fn checkpoint(&self, id: &str, request: &CheckpointRequest) -> Result<(), RuntimeError> {
+        let (directory, record) = self.load(id)?;
+        let status = record.status(&directory);
+        if !matches!(status, ContainerStatus::Running | ContainerStatus::Paused) {
+            return Err(RuntimeError::WrongState {
+                operation: "checkpoint",
+                id: id.to_owned(),
+                status,
+            });
+        }
+        let pid = record
+            .init()
+            .ok_or_else(|| RuntimeError::NotRunning { id: id.to_owned() })?;
+        checkpoint::take(&record, pid, request).map_err(failed("checkpoint", id))
     }
 
     fn features(&self) -> Result<Features, RuntimeError> {

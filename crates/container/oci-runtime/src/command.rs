@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use oci_spec::runtime::{Features, LinuxResources};
 
-use crate::{DeleteMode, KillScope, OciRuntime, RuntimeError, RuntimeState};
+use crate::{CheckpointRequest, DeleteMode, KillScope, OciRuntime, RuntimeError, RuntimeState};
 use run::{Finished, Invocation};
 
 /// How the runtime is to make cgroups.
@@ -90,6 +90,17 @@ impl CommandRuntime {
             "start" | "delete" => self.timeouts.slow,
             _ => self.timeouts.quick,
         };
+        self.invoke_for(operation, subject, args, stdin, timeout)
+    }
+
+    fn invoke_for(
+        &self,
+        operation: &'static str,
+        subject: &str,
+        args: &[&OsStr],
+        stdin: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, RuntimeError> {
         let mut all = self.global_args();
         all.push(operation.into());
         all.extend(args.iter().map(|arg| arg.to_os_string()));
@@ -220,6 +231,24 @@ impl OciRuntime for CommandRuntime {
             &document,
         )
         .map(drop)
+    }
+
+    fn checkpoint(&self, id: &str, request: &CheckpointRequest) -> Result<(), RuntimeError> {
+        let help: [&OsStr; 1] = ["--help".as_ref()];
+        if self.invoke("checkpoint", id, &help, &[]).is_err() {
+            return Err(RuntimeError::NoCheckpoints);
+        }
+        let args: [&OsStr; 7] = [
+            "--file-locks".as_ref(),
+            "--image-path".as_ref(),
+            request.images.as_os_str(),
+            "--work-path".as_ref(),
+            request.work.as_os_str(),
+            "--leave-running".as_ref(),
+            id.as_ref(),
+        ];
+        self.invoke_for("checkpoint", id, &args, &[], request.timeout)
+            .map(drop)
     }
 
     fn features(&self) -> Result<Features, RuntimeError> {

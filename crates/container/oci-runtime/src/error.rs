@@ -81,6 +81,9 @@ pub enum RuntimeError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The runtime cannot write down the state of processes.
+    #[error("configured runtime does not support checkpoint/restore")]
+    NoCheckpoints,
     /// An operation of a runtime living in this process failed.
     #[error("cannot {operation} container {id}")]
     Operation {

@@ -9,10 +9,12 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod command;
 mod error;
 mod state;
 
+pub use checkpoint::CheckpointRequest;
 pub use command::{CgroupDriver, CommandRuntime, CommandTimeouts};
 pub use error::RuntimeError;
 pub use state::{ContainerStatus, RuntimeState};
@@ -59,6 +61,9 @@ pub trait OciRuntime: Send + Sync {
 
     /// Changes the limits that `resources` names and leaves the others alone.
     fn update(&self, id: &str, resources: &LinuxResources) -> Result<(), RuntimeError>;
+
+    /// Writes the state of the container's processes into files, and lets them go on. They may be frozen, and stay so.
+    fn checkpoint(&self, id: &str, request: &CheckpointRequest) -> Result<(), RuntimeError>;
 
     /// What the runtime supports, as the OCI `features` document.
     fn features(&self) -> Result<Features, RuntimeError>;

@@ -442,7 +442,12 @@ impl Service for Runtime {
             "CheckpointContainer",
             request,
             |request| async move {
-                engine_result(self.engine.checkpoint_container(&request.container_id))?;
+                let taken = self.engine.checkpoint_container(
+                    &request.container_id,
+                    &request.location,
+                    request.timeout,
+                );
+                engine_result(taken.await)?;
                 Ok(v1::CheckpointContainerResponse {})
             },
         )

@@ -1,6 +1,7 @@
 //! The engine's ports on the real host.
 
 pub(crate) mod backend;
+pub(crate) mod checkpoints;
 pub(crate) mod host;
 pub(crate) mod images;
 pub(crate) mod namespaced_auth;

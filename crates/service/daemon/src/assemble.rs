@@ -9,13 +9,14 @@ use std::{
 use crioxide_cgroups::Driver;
 use crioxide_cni::{Cni, CniSettings, FallbackBridge, HostPorts, Preference, Timeouts};
 use crioxide_config::{
-    CgroupManager, Config, Detail, HostDefaults, ImageVolumes, ShortNameMode, config_template,
+    CgroupManager, CheckpointLevel, Config, Detail, HostDefaults, ImageVolumes, ShortNameMode,
+    config_template,
 };
 use crioxide_cri_api::v1;
 use crioxide_cri_server::NodeInfo;
 use crioxide_engine::{
     Engine, MetricGroup, Settings,
-    ports::{PortError, Ports},
+    ports::{CheckpointSupport, PortError, Ports},
 };
 use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
 use crioxide_registry::AuthFiles;
@@ -34,6 +35,7 @@ use crate::{
     StartError, Startup,
     adapters::{
         backend::{BackendEvent, BackendSettings, Processes},
+        checkpoints::StoreCheckpoints,
         host::{DeviceSettings, Host, Profiles, SELinux, load_default},
         images::StoreImages,
         namespaced_auth::NamespacedAuth,
@@ -42,7 +44,8 @@ use crate::{
         stats::KernelStats,
     },
     endpoints::inspect::Inspected,
-    facts, handlers,
+    facts,
+    handlers::{self, search},
 };
 
 /// Where CNI results are cached (libcni's default).
@@ -98,6 +101,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         driver,
         no_pivot: config.runtime.no_pivot,
         log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
+        criu: search("criu"),
     };
     let limit = startup.child_open_files;
     let backend = Processes::start(backend, &program, limit, events)
@@ -138,6 +142,9 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             hooks_dirs: config.runtime.hooks_dir.clone(),
         }),
         backend: Arc::new(backend),
+        checkpoints: Arc::new(StoreCheckpoints {
+            store: store.clone(),
+        }),
         stats: Arc::new(KernelStats::new(
             driver,
             store.clone(),
@@ -400,11 +407,28 @@ fn settings(
             ImageVolumes::Ignore => crioxide_engine::ImageVolumes::Ignore,
         },
         artifact_mounts: config.image.oci_artifact_mount_support,
+        checkpoints: checkpoint_support(config),
         cgroups: host.cgroup,
         host,
         defaults: spec_defaults(config, manager)
             .map_err(StartError::part("read the defaults of containers"))?,
     })
+}
+
+/// As CRI-O: without criu the configuration's level is none.
+fn checkpoint_support(config: &Config) -> CheckpointSupport {
+    let level = config.checkpoint_restore.container_level_enabled;
+    if level == CheckpointLevel::None {
+        tracing::info!("Checkpoint/restore support disabled via configuration");
+        return CheckpointSupport::None;
+    }
+    match search("criu") {
+        Some(_) => CheckpointSupport::Checkpoint,
+        None => {
+            tracing::info!("Checkpoint/restore support disabled: CRIU binary not found in $PATH");
+            CheckpointSupport::None
+        }
+    }
 }
 
 fn spec_defaults(config: &Config, manager: CgroupManager) -> Result<SpecDefaults, PortError> {

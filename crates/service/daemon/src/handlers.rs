@@ -227,7 +227,7 @@ fn external(path: PathBuf, root: PathBuf, systemd_cgroup: bool) -> Result<Extern
     ))
 }
 
-fn search(program: &str) -> Option<PathBuf> {
+pub(crate) fn search(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(program))

@@ -3,6 +3,7 @@
 pub(crate) mod undo;
 
 mod accounts;
+mod checkpoint_container;
 mod create_container;
 mod exec;
 mod exits;

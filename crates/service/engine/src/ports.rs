@@ -3,6 +3,7 @@
 //! A port's error is opaque to the engine, which adds what it was doing and hands the text on.
 
 mod backend;
+mod checkpoints;
 mod detail;
 mod host;
 mod images;
@@ -14,9 +15,10 @@ mod stats;
 use std::sync::Arc;
 
 pub use backend::{
-    Adoption, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess, ExitReport,
-    KillScope, MonitorReport, PodHome, ProcessId,
+    Adoption, Backend, CheckpointProcess, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
+    ExitReport, KillScope, MonitorReport, PodHome, ProcessId,
 };
+pub use checkpoints::{CheckpointContent, CheckpointSupport, Checkpoints};
 pub use detail::{CpuDetail, DeviceIo, Disk, HugePages, MemoryDetail, ProcessDetail, StatsDetail};
 pub use host::{
     ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,
@@ -53,6 +55,8 @@ pub struct Ports {
     pub host: Arc<dyn SandboxHost>,
     /// Processes: monitors and runtimes.
     pub backend: Arc<dyn Backend>,
+    /// Files of checkpoints.
+    pub checkpoints: Arc<dyn Checkpoints>,
     /// Resource usage.
     pub stats: Arc<dyn Stats>,
 }

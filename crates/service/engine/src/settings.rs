@@ -7,7 +7,7 @@ use std::{
 
 use crioxide_runtime_spec::{HostFacts, SpecDefaults, annotation_filter, resources::CgroupFacts};
 
-use crate::MetricGroup;
+use crate::{MetricGroup, ports::CheckpointSupport};
 
 /// A runtime handler, as pods choose it.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +68,8 @@ pub struct Settings {
     pub image_volumes: ImageVolumes,
     /// `oci_artifact_mount_support`.
     pub artifact_mounts: bool,
+    /// `container_level_enabled`, as far as this node can do it.
+    pub checkpoints: CheckpointSupport,
     /// What the node's cgroups can do.
     pub cgroups: CgroupFacts,
     /// Facts about the node for specs.

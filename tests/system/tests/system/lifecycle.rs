@@ -1,5 +1,6 @@
 //! Pods and containers through all their states, by the client of our own.
 
+mod checkpoint;
 mod deadlines;
 mod events;
 mod retries;

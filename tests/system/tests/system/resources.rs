@@ -113,19 +113,6 @@ async fn limits_are_set_and_updated() -> Result<()> {
     };
     let answer = runtime.update_pod_sandbox_resources(request).await;
     refused(answer, &[Code::NotFound], &["ffff"])?;
-    let request = |container_id: &str| v1::CheckpointContainerRequest {
-        container_id: container_id.to_owned(),
-        location: "/nowhere/checkpoint.tar".to_owned(),
-        timeout: 0,
-    };
-    let answer = runtime.checkpoint_container(request(&id)).await;
-    refused(
-        answer,
-        &[Code::Unknown],
-        &["checkpoint/restore support not available"],
-    )?;
-    let answer = runtime.checkpoint_container(request("ffff")).await;
-    refused(answer, &[Code::NotFound], &["ffff"])?;
     scene.node.finish().await
 }
 

@@ -1,11 +1,12 @@
 //! Becoming the user of the process: ids, groups, capabilities, home directory.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use crioxide_confinement::capabilities::{ProcessCapabilities, bounding_set};
 use oci_spec::runtime::{Process, User};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::thread::{
     set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
@@ -59,6 +60,37 @@ pub(crate) fn own_stdio(user: &User) {
             // Refused for sockets, read-only files and unmapped ids, which then stay as they are.
             let _ = rustix::fs::fchown(fd, Some(uid), None);
         }
+    }
+}
+
+/// Lets standard streams that lead to the host's null device lead to the container's own instead, so that the process
+/// holds on to no file system but its own. Without a real null device there, they stay as they are.
+pub(crate) fn use_own_null() {
+    let is_null = |fd: BorrowedFd<'_>| {
+        rustix::fs::fstat(fd).is_ok_and(|status| {
+            FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+                && status.st_rdev == rustix::fs::makedev(1, 3)
+        })
+    };
+    // Looked at before it is opened for use: opening an unknown device may do things.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::open("/dev/null", flags, Mode::empty());
+    if !found.is_ok_and(|found| is_null(found.as_fd())) {
+        return;
+    }
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty()) else {
+        return;
+    };
+    // A stream that is not replaced works as before.
+    if is_null(rustix::stdio::stdin()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+    }
+    if is_null(rustix::stdio::stdout()) {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+    if is_null(rustix::stdio::stderr()) {
+        let _ = rustix::stdio::dup2_stderr(&null);
     }
 }
 

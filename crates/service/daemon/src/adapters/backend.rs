@@ -17,20 +17,21 @@ use std::{
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Adoption, AttachSession, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
-    ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortError, PortResult, ProcessId,
-    RecordDirs, Session,
+    Adoption, AttachSession, Backend, CheckpointProcess, ContainerProcess, CreateProcess,
+    ExecOutput, ExecProcess, ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortError,
+    PortResult, ProcessId, RecordDirs, Session,
 };
 use crioxide_monitor_client::{
     ContainerLog, CreateContainer, FailureKind, ForeignContainer, RuntimeCommand, StdinMode,
     StdioMode, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
-use crioxide_oci_runtime::{DeleteMode, OciRuntime, RuntimeError};
+use crioxide_oci_runtime::{CheckpointRequest, DeleteMode, OciRuntime, RuntimeError};
 use tokio::sync::mpsc;
 
 use crioxide_cgroups::Driver;
 
+use super::checkpoints;
 use crate::{OpenFilesLimit, blocking};
 
 use homes::Homes;
@@ -73,6 +74,8 @@ pub(crate) struct BackendSettings {
     pub(crate) no_pivot: bool,
     /// `log_size_max`.
     pub(crate) log_size_max: Option<u64>,
+    /// criu, where it is installed.
+    pub(crate) criu: Option<PathBuf>,
 }
 
 /// The processes of the node.
@@ -320,6 +323,29 @@ impl Backend for Processes {
             false => runtime.resume(&id),
         })
         .await
+    }
+
+    async fn checkpoint(
+        &self,
+        handler: &str,
+        id: &ContainerId,
+        request: CheckpointProcess,
+    ) -> PortResult<()> {
+        let criu = self.settings.criu.clone();
+        let wanted = CheckpointRequest {
+            criu: criu.ok_or("criu is not in $PATH")?,
+            images: request.images,
+            work: request.work.clone(),
+            timeout: request.timeout,
+        };
+        let (name, work) = (id.to_string(), request.work);
+        let taken = self
+            .with_runtime(handler, move |runtime| runtime.checkpoint(&name, &wanted))
+            .await;
+        taken.map_err(|error| match checkpoints::reason(&work) {
+            Some(reason) => format!("{}: {reason}", crioxide_engine::chain(error.as_ref())).into(),
+            None => error,
+        })
     }
 
     async fn delete(

@@ -165,6 +165,7 @@ fn load_one(store: &Store, record: &ContainerRecord) -> PortResult<Option<Stored
         state: read_if_there(&dirs.persistent.join("state.json"))?,
         stopped: is_marked(&dirs, Marker::Stopped),
         network_stopped: is_marked(&dirs, Marker::NetworkStopped),
+        checkpointing: super::checkpoints::is_under_way(&dirs),
         dirs,
     }))
 }

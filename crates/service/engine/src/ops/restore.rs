@@ -309,6 +309,9 @@ impl Engine {
             saving: Mutex::default(),
             announced: std::sync::Mutex::default(),
         };
+        if record.checkpointing {
+            self.end_interrupted_checkpoint(&container).await;
+        }
         if container.is_alive() {
             self.recheck(&container).await;
         }

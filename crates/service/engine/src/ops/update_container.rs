@@ -1,4 +1,4 @@
-//! UpdateContainerResources, UpdatePodSandboxResources, and what is left of CheckpointContainer.
+//! UpdateContainerResources and UpdatePodSandboxResources.
 
 use crioxide_cri_api::v1;
 use crioxide_runtime_spec::resources;
@@ -101,16 +101,5 @@ impl Engine {
         // What is known of its limits may have changed.
         self.inner.ports.stats.forget(pod.id.as_str());
         Ok(())
-    }
-
-    /// Takes a checkpoint of a container.
-    ///
-    /// # Errors
-    /// `NotFound`; otherwise that it is not available.
-    pub fn checkpoint_container(&self, id: &str) -> Result<(), EngineError> {
-        self.find_container(id)?;
-        Err(EngineError::refused(
-            "checkpoint/restore support not available",
-        ))
     }
 }

@@ -75,6 +75,17 @@ pub struct ContainerProcess {
     pub monitor: ProcessId,
 }
 
+/// A checkpoint of a container's processes to be taken.
+#[derive(Debug, Clone)]
+pub struct CheckpointProcess {
+    /// Existing directory that gets the images.
+    pub images: PathBuf,
+    /// Existing directory that gets the log.
+    pub work: PathBuf,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
 /// Which processes of a container a signal goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillScope {
@@ -172,6 +183,13 @@ pub trait Backend: Send + Sync {
     async fn describe(&self, process: &ProcessId) -> Option<String>;
     /// Freezes or thaws all processes of a container.
     async fn set_paused(&self, handler: &str, id: &ContainerId, paused: bool) -> PortResult<()>;
+    /// Writes down the state of a container's processes, which live on.
+    async fn checkpoint(
+        &self,
+        handler: &str,
+        id: &ContainerId,
+        request: CheckpointProcess,
+    ) -> PortResult<()>;
     /// Gives back what runtime and monitor hold for a container, killing what still runs.
     async fn delete(
         &self,

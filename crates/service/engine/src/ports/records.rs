@@ -67,6 +67,8 @@ pub struct StoredRecord {
     pub stopped: bool,
     /// `network-stopped` marker.
     pub network_stopped: bool,
+    /// A checkpoint of it was being taken when the daemon ended.
+    pub checkpointing: bool,
 }
 
 /// Empty files beside config.json that say what has been done already.

@@ -11,11 +11,11 @@ use crioxide_cri_api::v1;
 use crioxide_engine::{
     Engine, Handler, ImageVolumes, MetricGroup, Settings,
     ports::{
-        ConfinementRequest, DevicesRequest, HooksRequest, ImageService, ImageStatus, LabelRequest,
-        Labels, MissingSource, NamespacePaths, NamespaceRequest, Network, NetworkResult, Owner,
-        PodNetwork, PortConnection, PortResult, Ports, PullRequest, RecordDirs, ResolvedImage,
-        SandboxFiles, SandboxHost, SandboxPaths, Stats, StatsDetail, StatsReading, StatsTarget,
-        StoredRecord,
+        CheckpointSupport, ConfinementRequest, DevicesRequest, HooksRequest, ImageService,
+        ImageStatus, LabelRequest, Labels, MissingSource, NamespacePaths, NamespaceRequest,
+        Network, NetworkResult, Owner, PodNetwork, PortConnection, PortResult, Ports, PullRequest,
+        RecordDirs, ResolvedImage, SandboxFiles, SandboxHost, SandboxPaths, Stats, StatsDetail,
+        StatsReading, StatsTarget, StoredRecord,
     },
 };
 use crioxide_names::{ImageId, PodId};
@@ -90,6 +90,7 @@ impl FakeHost {
             network: self.clone(),
             host: self.clone(),
             backend: self.clone(),
+            checkpoints: self.clone(),
             stats: self.clone(),
         };
         Engine::new(ports, settings)
@@ -160,6 +161,7 @@ fn settings() -> Settings {
         always_pause: false,
         image_volumes: ImageVolumes::Mkdir,
         artifact_mounts: true,
+        checkpoints: CheckpointSupport::Checkpoint,
         cgroups,
         host: HostFacts {
             cgroup: cgroups,

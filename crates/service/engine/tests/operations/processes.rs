@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    Adoption, AttachSession, Backend, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
-    ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortResult, ProcessId, RecordDirs,
-    Session,
+    Adoption, AttachSession, Backend, CheckpointProcess, ContainerProcess, CreateProcess,
+    ExecOutput, ExecProcess, ExecSession, ExitReport, KillScope, MonitorReport, PodHome,
+    PortResult, ProcessId, RecordDirs, Session,
 };
 use crioxide_names::{ContainerId, PodId};
 use tokio::time::Instant;
@@ -105,6 +105,10 @@ impl Backend for FakeHost {
 
     async fn set_paused(&self, _: &str, _: &ContainerId, paused: bool) -> PortResult<()> {
         self.step(if paused { "pause" } else { "resume" }).await
+    }
+
+    async fn checkpoint(&self, _: &str, _: &ContainerId, _: CheckpointProcess) -> PortResult<()> {
+        self.step("checkpoint").await
     }
 
     async fn delete(&self, _: &PodId, _: &str, id: &ContainerId, _: &RecordDirs) -> PortResult<()> {

@@ -41,6 +41,7 @@ impl Records for FakeHost {
             run: format!("/run/{}", record.id).into(),
         };
         let stored = StoredRecord {
+            checkpointing: false,
             id: record.id.clone(),
             metadata: record.metadata,
             image: String::new(),
@@ -151,6 +152,11 @@ impl Records for FakeHost {
     }
 
     async fn load(&self) -> PortResult<Vec<StoredRecord>> {
-        Ok(self.records.lock().unwrap().values().cloned().collect())
+        let checkpointing = self.held().contains(&"checkpoint".to_owned());
+        let mut records: Vec<_> = self.records.lock().unwrap().values().cloned().collect();
+        for record in records.iter_mut().filter(|record| !record.metadata.pod) {
+            record.checkpointing = checkpointing;
+        }
+        Ok(records)
     }
 }

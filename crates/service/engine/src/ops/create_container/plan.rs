@@ -74,6 +74,11 @@ impl Engine {
                 "CreateContainerRequest.ContainerConfig.Image.Image is empty",
             ));
         }
+        if image_text.starts_with('/') {
+            return Err(EngineError::refused(format!(
+                "image {image_text} is a path: restoring containers from checkpoint archives is not supported"
+            )));
+        }
         let image = self.inner.ports.images.resolve(&image_text).await;
         let image = image.doing(|| format!("failed to find image {image_text}"))?;
         let image = image.ok_or_else(|| {
