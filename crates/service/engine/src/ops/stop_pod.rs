@@ -1,4 +1,4 @@
-//! StopPodSandbox: network, containers, pause process, namespaces, mounts; each step also after another failed.
+//! StopPodSandbox: network, containers, pause process, namespaces, mounts, monitor; each step also after another failed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,12 +73,24 @@ impl Engine {
             ports.records.mark(&pod.dirs, Marker::Stopped).await,
         );
         failures.check(|| format!("failed to stop pod {}", pod.id))?;
+        self.end_monitor(pod).await;
         pod.set_stopped();
         self.pod_event(pod, v1::ContainerEventType::ContainerStoppedEvent);
         ports.stats.forget(pod.id.as_str());
         pod.set_torn_down();
         tracing::info!("Stopped pod sandbox: {}", pod.id);
         Ok(())
+    }
+
+    /// Nothing is left that it could watch. One that does not go yet is told again when the pod is removed.
+    async fn end_monitor(&self, pod: &Pod) {
+        if let Err(error) = self.inner.ports.backend.stop_monitor(&pod.id).await {
+            tracing::debug!(
+                "The monitor of stopped pod {} stays: {}",
+                pod.id,
+                crate::chain(error.as_ref())
+            );
+        }
     }
 
     async fn stop_network(&self, pod: &Pod) -> PortResult<()> {

@@ -153,7 +153,6 @@ async fn what_was_made_is_given_back_by_stop_and_remove() {
             "container record",
             "image mount",
             "label",
-            "monitor",
             "mount",
             "process",
             "record"

@@ -1,7 +1,8 @@
 //! Pods live on while the daemon is away, and are all there when it is back.
 
 use anyhow::{Result, ensure};
-use crioxide_cri_api::v1::{ContainerState, PodSandboxState};
+use crioxide_cri_api::v1::{ContainerState, NamespaceMode, PodSandboxState};
+use crioxide_test_support::node::pod_namespaces;
 use crioxide_test_support::skip_unless;
 use crioxide_test_support::waiting::eventually;
 
@@ -142,6 +143,51 @@ async fn a_killed_monitor_is_reported() -> Result<()> {
         Ok(())
     })
     .await?;
+    scene.node.finish().await
+}
+
+/// The kubelet keeps stopped pods for a while, and kills what is in their cgroups.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_pod_has_no_monitor() -> Result<()> {
+    skip_unless!(possible());
+    let mut scene = Scene::start().await?;
+    let node = &mut scene.node;
+    let mut pods = Vec::new();
+    for mode in [NamespaceMode::Container, NamespaceMode::Pod] {
+        let mut pod = node.pod(&format!("kept{}", mode as i32));
+        pod.linux
+            .get_or_insert_default()
+            .security_context
+            .get_or_insert_default()
+            .namespace_options = Some(pod_namespaces(mode));
+        let script = "trap 'exit 4' TERM; while :; do sleep 0.05; done";
+        let container = node.container("main", &scene.image, &["sh", "-c", script]);
+        let (pod, id) = node.run(&pod, &container, "").await?;
+        let monitor = parent_of(container_pid(node, &id).await?)?;
+        ensure!(monitor > 1, "the parent of the container is {monitor}");
+        pods.push((pod, id, monitor));
+    }
+    for (pod, _, monitor) in &pods {
+        node.client.stop_pod(pod).await?;
+        let monitor = std::path::PathBuf::from(format!("/proc/{monitor}"));
+        ensure!(!monitor.exists(), "{pod} still has its monitor");
+        // Again, as the kubelet does.
+        node.client.stop_pod(pod).await?;
+    }
+    node.kill().await?;
+    node.start_again().await?;
+    for (pod, id, _) in &pods {
+        let status = node.client.container_status(id).await?;
+        ensure!(
+            (status.state(), status.exit_code) == (ContainerState::ContainerExited, 4),
+            "{status:?}"
+        );
+        let exec = node.client.exec(id, &["true"], 5).await;
+        ensure!(exec.is_err(), "an exec in a stopped pod: {exec:?}");
+        node.client.remove(id).await?;
+        node.client.remove_pod(pod).await?;
+    }
+    ensure!(!node.log().contains("although the pod is running"));
     scene.node.finish().await
 }
 
