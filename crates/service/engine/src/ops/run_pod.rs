@@ -8,7 +8,7 @@
 mod plan;
 mod record;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crioxide_cri_api::v1;
 use crioxide_names::{ContainerId, PodId};
@@ -124,13 +124,7 @@ impl Engine {
         let mut made = self.make_parts(plan, &dirs, labels, undo).await?;
         let info = self.annotations(plan, &made, created);
         let pause_root = match plan.pause {
-            true => Some(
-                ports
-                    .host
-                    .create_pause_root(&dirs, user_namespace::root_of(plan.user.as_ref()))
-                    .await
-                    .doing(|| format!("pod {}", plan.name))?,
-            ),
+            true => Some(self.make_pause_root(plan, &dirs).await?),
             false => None,
         };
         let spec = self
@@ -208,6 +202,23 @@ impl Engine {
             paths,
             labels,
         })
+    }
+
+    async fn make_pause_root(
+        &self,
+        plan: &Plan,
+        dirs: &RecordDirs,
+    ) -> Result<PathBuf, EngineError> {
+        let (ports, handlers) = (&self.inner.ports, &self.inner.settings.handlers);
+        let failed = || format!("pod {}", plan.name);
+        let owner = user_namespace::root_of(plan.user.as_ref());
+        let root = ports.host.create_pause_root(dirs, owner).await;
+        let root = root.doing(failed)?;
+        let foreign = handlers.get(&plan.handler).is_some_and(|h| h.foreign);
+        if foreign && plan.user.is_some() {
+            ports.records.open_the_way(&root).await.doing(failed)?;
+        }
+        Ok(root)
     }
 
     /// The infra container: made and run like any other, under the pod's own id.

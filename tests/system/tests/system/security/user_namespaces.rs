@@ -48,13 +48,15 @@ pub(crate) fn map_users(
 #[tokio::test(flavor = "multi_thread")]
 async fn builtin() -> Result<()> {
     skip_unless!(possible());
-    mapped_pod("builtin").await
+    mapped_pod("builtin").await?;
+    with_a_pid_namespace_of_the_pod("builtin").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runc() -> Result<()> {
     skip_unless!(possible(), requirements::program("runc"));
-    mapped_pod("runc").await
+    mapped_pod("runc").await?;
+    with_a_pid_namespace_of_the_pod("runc").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +66,8 @@ async fn crun() -> Result<()> {
         requirements::program("crun"),
         crate::smoke::crun_works_here()
     );
-    mapped_pod("crun").await
+    mapped_pod("crun").await?;
+    with_a_pid_namespace_of_the_pod("crun").await
 }
 
 async fn mapped_pod(handler: &str) -> Result<()> {
@@ -217,9 +220,8 @@ async fn init_pid(node: &TestNode, id: &str) -> Result<u32> {
     Ok(u32::try_from(pid)?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_host_network_and_a_pid_namespace_of_the_pod() -> Result<()> {
-    skip_unless!(possible());
+/// In the pod's own network and in the host's.
+async fn with_a_pid_namespace_of_the_pod(handler: &str) -> Result<()> {
     let mut scene = Scene::start().await?;
     for (name, network) in [("pod", NamespaceMode::Pod), ("host", NamespaceMode::Node)] {
         let node = &scene.node;
@@ -234,7 +236,7 @@ async fn with_host_network_and_a_pid_namespace_of_the_pod() -> Result<()> {
         if network == NamespaceMode::Node {
             pod.hostname = String::new();
         }
-        let (_, id) = node.run(&pod, &container, "").await.context(name)?;
+        let (_, id) = node.run(&pod, &container, handler).await.context(name)?;
         let seen = output(node, &id, "ps -o args; readlink /proc/self/ns/net").await?;
         ensure!(
             seen.contains("pause") && seen.contains("sleep 600"),
