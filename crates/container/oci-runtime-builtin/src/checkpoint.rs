@@ -147,7 +147,7 @@ fn save_descriptors(pid: Pid, images: &Path) -> Result<(), CheckpointError> {
 }
 
 /// The mounts of a container that lead outside: those that the specification binds, what was mounted below them on the
-/// node, and files hidden behind `/dev/null`.
+/// node, cgroups, and files hidden behind `/dev/null`.
 fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<String> {
     let bound: Vec<&Path> = mounts
         .iter()
@@ -166,7 +166,9 @@ fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<Stri
             .any(|bound| Path::new(&place).starts_with(bound));
         // Directories are hidden by a tmpfs of the container's own.
         let hidden_file = masked.contains(&place) && root.ends_with("null");
-        if (below_a_bind || hidden_file) && !found.contains(&place) {
+        let kind = fields.skip_while(|field| *field != "-").nth(1);
+        let cgroup = matches!(kind, Some("cgroup" | "cgroup2"));
+        if (below_a_bind || hidden_file || cgroup) && !found.contains(&place) {
             found.push(place);
         }
     }
@@ -266,6 +268,8 @@ mod tests {
 6 2 0:6 /null /proc/kcore rw - devtmpfs devtmpfs rw
 7 2 0:7 / /proc/acpi ro - tmpfs tmpfs ro
 8 1 0:8 / /database rw - tmpfs tmpfs rw
+9 1 0:9 / /sys/fs/cgroup ro - tmpfs tmpfs rw
+10 9 0:10 /pod/c /sys/fs/cgroup/memory ro master:3 - cgroup cgroup rw,memory
 ";
         let bind = |place: &str| {
             let mut mount = Mount::default();
@@ -287,7 +291,8 @@ mod tests {
                 "/etc/resolv.conf",
                 "/data dir",
                 "/data dir/below",
-                "/proc/kcore"
+                "/proc/kcore",
+                "/sys/fs/cgroup/memory"
             ]
         );
     }

@@ -112,7 +112,21 @@ async fn is_written_and_runs_on(handler: &str) -> Result<()> {
         FAILED,
         &["failed to checkpoint container", "no/such/place.tar"],
     )?;
+    // What runs in the container beside its own processes, as probes do, is neither in the way nor harmed.
+    let client = node.client.clone();
+    let probed = id.clone();
+    let probe = tokio::spawn(async move {
+        let script = "touch /probing; until test -e /probed; do sleep 0.1; done; echo done";
+        client.exec(&probed, &["sh", "-c", script], 300).await
+    });
+    eventually("the probe runs", async || {
+        output(node, &id, "test -e /probing").await.map(drop)
+    })
+    .await?;
     checkpoint(node, &id, &archive).await?;
+    output(node, &id, "touch /probed").await?;
+    let probed = probe.await??;
+    ensure!(probed.stdout == b"done\n", "{probed:?}");
 
     let count = || async { output(node, &id, "cat /count").await };
     let before = count().await?;
