@@ -33,7 +33,9 @@ use meter::{Meter, now};
 const FRESH: Duration = Duration::from_millis(100);
 /// How long a call waits for readings that do not come.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// The same for pod metrics, which look at every process.
+/// The same for pod metrics: whoever scrapes them waits rather than have a gap.
+const METRICS_PATIENCE: Duration = Duration::from_secs(2);
+/// For the part of pod metrics that looks at every process.
 const DETAIL_PATIENCE: Duration = Duration::from_secs(10);
 /// With more meters than this a second thread reads half of them.
 const ALONE: usize = 16;
@@ -98,12 +100,9 @@ impl KernelStats {
             }
         }
     }
-}
 
-#[async_trait]
-impl Stats for KernelStats {
-    async fn read(&self, targets: Vec<StatsTarget>) -> Vec<StatsReading> {
-        let meters = self.meters(&targets);
+    async fn read_within(&self, targets: &[StatsTarget], patience: Duration) -> Vec<StatsReading> {
+        let meters = self.meters(targets);
         let oldest = now() - i64::try_from(self.fresh.as_nanos()).unwrap_or(i64::MAX);
         let stale: Vec<_> = meters
             .iter()
@@ -112,11 +111,11 @@ impl Stats for KernelStats {
             .collect();
         let networks: Vec<_> = meters
             .iter()
-            .zip(&targets)
+            .zip(targets)
             .filter(|(meter, _)| meter.network_time() < oldest)
             .filter_map(|(meter, target)| Some((meter.clone(), target.netns.clone()?)))
             .collect();
-        for (meter, target) in meters.iter().zip(&targets) {
+        for (meter, target) in meters.iter().zip(targets) {
             if target.layer {
                 self.layers.want(meter);
             }
@@ -142,7 +141,7 @@ impl Stats for KernelStats {
                     networks::read(&networks)
                 }));
             }
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + patience;
             for task in work {
                 let _ = timeout_at(deadline, task).await;
             }
@@ -152,8 +151,8 @@ impl Stats for KernelStats {
             }
         }
         if targets.iter().any(|target| target.layer) {
-            let deadline = Instant::now() + PATIENCE;
-            for (meter, target) in meters.iter().zip(&targets) {
+            let deadline = Instant::now() + patience;
+            for (meter, target) in meters.iter().zip(targets) {
                 if target.layer {
                     let _ = timeout_at(deadline, meter.layer_counted()).await;
                 }
@@ -162,10 +161,17 @@ impl Stats for KernelStats {
         self.drop_gone(&meters);
         meters.iter().map(|meter| meter.reading()).collect()
     }
+}
+
+#[async_trait]
+impl Stats for KernelStats {
+    async fn read(&self, targets: Vec<StatsTarget>) -> Vec<StatsReading> {
+        self.read_within(&targets, PATIENCE).await
+    }
 
     async fn detail(&self, targets: Vec<StatsTarget>) -> Vec<StatsDetail> {
         let names: Vec<_> = targets.iter().map(|target| target.cgroup.clone()).collect();
-        let readings = self.read(targets).await;
+        let readings = self.read_within(&targets, METRICS_PATIENCE).await;
         let (driver, store) = (self.driver, self.store.clone());
         let read = tokio::task::spawn_blocking(move || {
             let usage = store.image_fs_usage().ok();
