@@ -26,12 +26,14 @@ pub enum MonitorError {
         source: io::Error,
     },
     /// The other side ended before it answered.
-    #[error("the {peer} ended before it answered `{request}`")]
+    #[error("the {peer} ended before it {} `{request}`", if *sent { "answered" } else { "received" })]
     Gone {
         /// `monitor` or `spawner`.
         peer: &'static str,
         /// What was asked.
         request: &'static str,
+        /// Whether the request was sent: it may have been carried out then, and else was not.
+        sent: bool,
     },
     /// No answer came in time.
     #[error("the {peer} did not answer `{request}` within {}s", timeout.as_secs())]
@@ -68,6 +70,11 @@ pub enum MonitorError {
 }
 
 impl MonitorError {
+    /// Whether the other side had ended by the time the request was to be sent, so that nothing was begun.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Gone { sent: false, .. })
+    }
+
     /// The monitor's own words and kind, if it answered.
     pub fn failure(&self) -> Option<&Failure> {
         match self {

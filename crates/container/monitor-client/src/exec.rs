@@ -73,6 +73,7 @@ impl ExecHandle {
         let exit = (&mut self.exit).await.map_err(|_| MonitorError::Gone {
             peer: "monitor",
             request: "exec",
+            sent: true,
         })?;
         self.ended = true;
         Ok(exit)

@@ -140,6 +140,11 @@ impl Monitor {
         self.shared.pid.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Whether both are this one connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The socket it listens on.
     pub fn socket(&self) -> &Path {
         &self.shared.path
@@ -249,11 +254,13 @@ impl Monitor {
         descriptors: &[BorrowedFd<'_>],
         timeout: Duration,
     ) -> Result<Reply, MonitorError> {
-        let gone = || MonitorError::Gone {
+        let gone = |sent| MonitorError::Gone {
             peer: "monitor",
             request: name,
+            sent,
         };
-        let waiting = self.shared.inbox.expect_reply().ok_or_else(gone)?;
+        let waiting = self.shared.inbox.expect_reply();
+        let waiting = waiting.ok_or_else(|| gone(false))?;
         let prepare = |source| MonitorError::Prepare {
             step: "encode the message",
             request: name,
@@ -269,8 +276,8 @@ impl Monitor {
                 .socket
                 .send(&message, descriptors)
                 .await
-                .map_err(|_| gone())?;
-            waiting.reply().await.ok_or_else(gone)
+                .map_err(|_| gone(false))?;
+            waiting.reply().await.ok_or_else(|| gone(true))
         };
         match tokio::time::timeout(timeout, answered).await {
             Ok(Ok(Reply::Failed(failure))) => Err(MonitorError::Failed { failure }),

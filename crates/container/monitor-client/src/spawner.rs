@@ -126,15 +126,16 @@ impl Spawner {
         descriptors: &[BorrowedFd<'_>],
         patience: Duration,
     ) -> Result<SpawnerReply, MonitorError> {
-        let gone = || MonitorError::Gone {
+        let gone = |sent| MonitorError::Gone {
             peer: "spawner",
             request,
+            sent,
         };
         let (answer, waiting) = oneshot::channel();
         let seq = {
             let mut waiters = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if waiters.gone {
-                return Err(gone());
+                return Err(gone(false));
             }
             waiters.next += 1;
             let seq = waiters.next;
@@ -154,7 +155,7 @@ impl Spawner {
             .await
             .map_err(prepare)?;
         match tokio::time::timeout(patience, waiting).await {
-            Ok(answered) => answered.map_err(|_| gone()),
+            Ok(answered) => answered.map_err(|_| gone(true)),
             Err(_) => Err(MonitorError::Silent {
                 peer: "spawner",
                 request,

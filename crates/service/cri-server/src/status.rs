@@ -11,6 +11,7 @@ pub(crate) fn from_engine(error: EngineError) -> Status {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Conflict | ErrorKind::Failed => Code::Unknown,
     };
     Status::new(code, error.message())

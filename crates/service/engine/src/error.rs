@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Conflict,
     /// A configured feature is not there.
     Unimplemented,
+    /// Who was doing it died; another try may succeed.
+    Unavailable,
     /// Everything else. CRI-O answers most failures so, and kubelets match their texts.
     Failed,
 }
@@ -92,6 +94,12 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for Result<T, crate::ports::PortError> {
     fn doing(self, action: impl FnOnce() -> String) -> Result<T, EngineError> {
-        self.map_err(|source| EngineError::failed(action(), source.as_ref()))
+        self.map_err(|source| {
+            let error = EngineError::failed(action(), source.as_ref());
+            match source.is::<crate::ports::Interrupted>() {
+                true => EngineError::new(ErrorKind::Unavailable, error.message),
+                false => error,
+            }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's ports: everything it needs from the host, as narrow traits that the daemon implements.
 //!
-//! A port's error is opaque to the engine, which adds what it was doing and hands the text on.
+//! A port's error is opaque to the engine (but for [`Interrupted`]), which adds what it was doing and hands the text on.
 
 mod backend;
 mod checkpoints;
@@ -38,6 +38,11 @@ pub use stats::{
 
 /// Why a port could not do it.
 pub type PortError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Who was to do it died before it answered: it may have been done, in part or not at all, and can be asked for again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Interrupted(pub String);
 
 /// What a port answers.
 pub type PortResult<T> = Result<T, PortError>;

@@ -114,7 +114,8 @@ pub(crate) async fn a_killed_monitor_is_noticed(runtime: Runtime) {
     assert_eq!(pod.monitor.list().await.unwrap().len(), 1);
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(pod.events.recv().await, Some(MonitorEvent::Gone));
-    assert!(pod.monitor.list().await.is_err());
+    let error = pod.monitor.list().await.unwrap_err();
+    assert!(error.is_unsent(), "{error}");
     assert!(Monitor::connect(pod.monitor.socket()).await.is_err());
     // The container is not harmed.
     let state = pod.runtime.state(&pod.id("orphan")).unwrap();

@@ -4,6 +4,7 @@ mod conmons;
 mod exec;
 mod homes;
 mod inspect;
+mod leftovers;
 mod monitors;
 mod sessions;
 mod unattended;
@@ -22,8 +23,8 @@ use crioxide_engine::ports::{
     PortResult, ProcessId, RecordDirs, Session,
 };
 use crioxide_monitor_client::{
-    ContainerLog, CreateContainer, FailureKind, ForeignContainer, RuntimeCommand, StdinMode,
-    StdioMode, conmon,
+    ContainerLog, CreateContainer, FailureKind, ForeignContainer, MonitorError, RuntimeCommand,
+    StdinMode, StdioMode, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{CheckpointRequest, DeleteMode, OciRuntime, RuntimeError};
@@ -37,7 +38,7 @@ use crate::{OpenFilesLimit, blocking};
 use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
-use unattended::{Unattended, Watcher};
+use unattended::{Followed, Unattended, Watcher};
 
 /// First and longest pause between two tries to make a monitor forget a deleted container; each is twice the last, so
 /// all together take a minute.
@@ -82,6 +83,7 @@ pub(crate) struct BackendSettings {
 pub(crate) struct Processes {
     settings: Arc<BackendSettings>,
     monitors: Monitors,
+    followed: Followed,
     homes: Homes,
 }
 
@@ -93,10 +95,12 @@ impl Processes {
         open_files: OpenFilesLimit,
         events: mpsc::UnboundedSender<BackendEvent>,
     ) -> PortResult<Self> {
+        let followed = Followed::new(events.clone());
         let monitors = Monitors::start(program, open_files, events)?;
         Ok(Self {
             settings: Arc::new(settings),
             monitors,
+            followed,
             homes: Homes::default(),
         })
     }
@@ -141,8 +145,14 @@ impl Processes {
         request: &CreateProcess,
         order: CreateContainer,
     ) -> PortResult<ContainerProcess> {
-        let monitor = self.monitor_of(&request.pod).await?;
-        let made = match monitor.create(order).await {
+        let mut monitor = self.monitor_of(&request.pod).await?;
+        let mut made = monitor.create(order.clone()).await;
+        let unsent = made.as_ref().is_err_and(MonitorError::is_unsent);
+        if let Some(successor) = self.successor(&request.pod, &monitor, unsent).await? {
+            made = successor.create(order).await;
+            monitor = successor;
+        }
+        let made = match made {
             Ok(made) => made,
             Err(error) => {
                 // As CRI-O: a container that never was leaves no log.
@@ -187,28 +197,15 @@ impl Processes {
     async fn remove_monitor_files(&self, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
         let (settings, name, dirs) = (self.settings.clone(), id.to_string(), dirs.clone());
         blocking::run(move || {
-            for path in [
-                settings.exits_dir.join(&name),
-                settings.attach_dir.join(&name),
-                dirs.run.join("attach"),
-            ] {
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(PortError::from(format!(
-                            "cannot remove {}: {error}",
-                            path.display()
-                        )));
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
+            leftovers::remove(&settings.attach_dir.join(&name))?;
+            leftovers::remove(&dirs.run.join("attach"))?;
+            leftovers::remove_exit_file(&settings.exits_dir, &name)
         })
         .await
     }
 
     fn watch(&self, id: &ContainerId, dirs: &RecordDirs, init: ProcessId, watcher: Watcher) {
-        self.monitors.watch(Unattended {
+        self.followed.watch(Unattended {
             watcher,
             id: id.clone(),
             exit_file: self.settings.exits_dir.join(id.as_str()),
@@ -383,7 +380,12 @@ impl Backend for Processes {
             bundle: request.dirs.run.clone(),
         };
         let monitor = self.monitor_of(&request.pod).await?;
-        exec::run(&monitor, request, foreign).await
+        let output = exec::run(&monitor, &request, &foreign).await;
+        let unsent = exec::is_unsent(&output);
+        match self.successor(&request.pod, &monitor, unsent).await? {
+            Some(successor) => exec::run(&successor, &request, &foreign).await,
+            None => output,
+        }
     }
 
     async fn exec_session(&self, request: ExecSession) -> PortResult<Session> {
@@ -392,7 +394,12 @@ impl Backend for Processes {
             bundle: request.dirs.run.clone(),
         };
         let monitor = self.monitor_of(&request.pod).await?;
-        sessions::exec(&monitor, request, foreign).await
+        let session = sessions::exec(&monitor, &request, &foreign).await;
+        let unsent = exec::is_unsent(&session);
+        match self.successor(&request.pod, &monitor, unsent).await? {
+            Some(successor) => sessions::exec(&successor, &request, &foreign).await,
+            None => session,
+        }
     }
 
     async fn attach_session(&self, request: AttachSession) -> PortResult<Session> {

@@ -21,7 +21,8 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound` for an unknown container or one without a process, `DeadlineExceeded` when the command was killed
-    /// at `timeout`, the runtime's report when it could not be run. A non-zero exit is not an error.
+    /// at `timeout`, `Unavailable` when the pod's monitor died before it told of the end, the runtime's report when it could not
+    /// be run. A non-zero exit is not an error.
     pub async fn exec_sync(
         &self,
         id: &str,

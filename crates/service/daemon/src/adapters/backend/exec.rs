@@ -2,8 +2,10 @@
 
 use std::{os::fd::OwnedFd, time::Duration};
 
-use crioxide_engine::ports::{ExecOutput, ExecProcess, PortError, PortResult};
-use crioxide_monitor_client::{ExecDescriptors, ExecTarget, ForeignContainer, Monitor};
+use crioxide_engine::ports::{ExecOutput, ExecProcess, Interrupted, PortError, PortResult};
+use crioxide_monitor_client::{
+    ExecDescriptors, ExecTarget, ForeignContainer, Monitor, MonitorError,
+};
 use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 
 const SIGKILL: i32 = 9;
@@ -13,8 +15,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Runs the process. The pipes go from the process straight to us; what exceeds the limit is read and dropped.
 pub(super) async fn run(
     monitor: &Monitor,
-    request: ExecProcess,
-    foreign: ForeignContainer,
+    request: &ExecProcess,
+    foreign: &ForeignContainer,
 ) -> PortResult<ExecOutput> {
     let (stdout_reader, stdout) = pipe_pair()?;
     let (stderr_reader, stderr) = pipe_pair()?;
@@ -25,14 +27,14 @@ pub(super) async fn run(
     };
     let target = ExecTarget {
         id: request.id.as_str(),
-        foreign: Some(foreign),
+        foreign: Some(foreign.clone()),
     };
     let started = monitor.exec(target, &request.process, descriptors).await;
     let mut handle = match started {
         Ok(handle) => handle,
         Err(error) => {
             return Err(
-                failed_start(&error, stdout_reader, stderr_reader, request.output_limit).await,
+                failed_start(error, stdout_reader, stderr_reader, request.output_limit).await,
             );
         }
     };
@@ -43,7 +45,7 @@ pub(super) async fn run(
             exit = handle.wait() => exit,
             never = output.collect() => match never {},
         };
-        let exit = exit?;
+        let exit = exit.map_err(ended_early)?;
         let _ = tokio::time::timeout(DRAIN, output.drain()).await;
         Ok::<_, PortError>(exit)
     };
@@ -73,19 +75,38 @@ fn pipe_pair() -> PortResult<(pipe::Receiver, OwnedFd)> {
     Ok((pipe::Receiver::from_owned_fd(reader)?, writer))
 }
 
+/// Whether an exec was not begun because its monitor had ended before it heard of it.
+pub(super) fn is_unsent<T>(result: &PortResult<T>) -> bool {
+    let error = result.as_ref().err();
+    error
+        .and_then(|error| error.downcast_ref::<MonitorError>())
+        .is_some_and(MonitorError::is_unsent)
+}
+
+/// The error of an exec whose monitor ended while it was under way; others stay as they are.
+pub(super) fn ended_early(error: MonitorError) -> PortError {
+    match error {
+        MonitorError::Gone { sent: true, .. } => Interrupted(error.to_string()).into(),
+        _ => error.into(),
+    }
+}
+
 /// A runtime binary says on its stderr why it could not start the process.
 async fn failed_start(
-    error: &crioxide_monitor_client::MonitorError,
+    error: MonitorError,
     stdout: pipe::Receiver,
     stderr: pipe::Receiver,
     limit: usize,
 ) -> PortError {
+    if matches!(error, MonitorError::Gone { .. }) {
+        return ended_early(error);
+    }
     let mut output = Output::new(stdout, stderr, limit);
     let _ = tokio::time::timeout(DRAIN, output.drain()).await;
     let (stdout, stderr) = output.into_parts();
     format!(
         "command error: {}, stdout: {}, stderr: {}, exit code -1",
-        crioxide_engine::chain(error),
+        crioxide_engine::chain(&error),
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr),
     )

@@ -94,4 +94,18 @@ impl Processes {
         self.monitors.spawn(pod, config).await?;
         self.monitors.of(pod)
     }
+
+    /// The monitor that takes the place of `monitor`, when a request was `unsent` because that one had just died. A
+    /// request is handed on once: a pod whose monitors keep dying is not to start ever more of them.
+    pub(super) async fn successor(
+        &self,
+        pod: &PodId,
+        monitor: &Monitor,
+        unsent: bool,
+    ) -> PortResult<Option<Monitor>> {
+        if !unsent || !self.monitors.left(pod, monitor).await {
+            return Ok(None);
+        }
+        self.monitor_of(pod).await.map(Some)
+    }
 }

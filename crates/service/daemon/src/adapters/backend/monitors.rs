@@ -1,12 +1,6 @@
 //! The pods' monitors: started, found again, listened to.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::OsStr,
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use crioxide_engine::ports::{Adoption, ExitReport, MonitorReport, PortResult};
 use crioxide_monitor_client::{
@@ -14,15 +8,17 @@ use crioxide_monitor_client::{
     MonitorEvent, Spawner,
 };
 use crioxide_names::{ContainerId, PodId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::inspect;
-use super::unattended::Unattended;
 use crate::OpenFilesLimit;
 
 /// How often a monitor that listens but does not answer is tried again, and how long after.
 const RECONNECTS: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long it may take to see that a monitor has died; it is tried again meanwhile.
+const NOTICE: Duration = Duration::from_secs(2);
 
 /// How long a monitor that was told to end is waited for.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -39,8 +35,7 @@ pub(crate) enum BackendEvent {
 /// All monitors the daemon is connected to.
 pub(super) struct Monitors {
     spawner: Arc<Spawner>,
-    connected: Arc<Mutex<Connections>>,
-    unattended: Arc<Mutex<HashSet<ContainerId>>>,
+    connected: Arc<watch::Sender<Connections>>,
     events: mpsc::UnboundedSender<BackendEvent>,
 }
 
@@ -57,7 +52,6 @@ impl Monitors {
         Ok(Self {
             spawner: Arc::new(spawner),
             connected: Arc::default(),
-            unattended: Arc::default(),
             events,
         })
     }
@@ -69,14 +63,13 @@ impl Monitors {
 
     /// The monitor of a pod.
     pub(super) fn of(&self, pod: &PodId) -> PortResult<Monitor> {
-        let connected = self
-            .connected
-            .lock()
-            .expect("no holder of this lock panics");
-        Ok(connected
-            .get(pod)
-            .cloned()
-            .ok_or_else(|| format!("the monitor of pod {pod} is gone"))?)
+        let monitor = self.connected.borrow().get(pod).cloned();
+        Ok(monitor.ok_or_else(|| format!("the monitor of pod {pod} is gone"))?)
+    }
+
+    /// Waits until a connection that was found to have ended is no longer the pod's; `false` when it stays so.
+    pub(super) async fn left(&self, pod: &PodId, monitor: &Monitor) -> bool {
+        left(&self.connected, pod, monitor).await
     }
 
     /// Starts a pod's monitor and returns its process id.
@@ -134,12 +127,7 @@ impl Monitors {
 
     /// Ends a pod's monitor.
     pub(super) async fn stop(&self, pod: &PodId) -> PortResult<()> {
-        let monitor = self
-            .connected
-            .lock()
-            .expect("no holder of this lock panics")
-            .remove(pod);
-        let Some(monitor) = monitor else {
+        let Some(monitor) = remove(&self.connected, pod) else {
             return Ok(());
         };
         let process = super::process_id(monitor.pid());
@@ -160,9 +148,7 @@ impl Monitors {
             }
             Err(error) => {
                 self.connected
-                    .lock()
-                    .expect("no holder of this lock panics")
-                    .insert(pod.clone(), monitor);
+                    .send_modify(|all| drop(all.insert(pod.clone(), monitor)));
                 Err(error.into())
             }
         }
@@ -194,32 +180,6 @@ impl Monitors {
             Some(exit) => MonitorReport::Exited(exit_report(id.clone(), exit)),
         })
     }
-
-    /// Watches a container that none of our monitors watches: it has a conmon, or lost its monitor. One that has a
-    /// monitor is watched besides, in case the monitor is stopped.
-    pub(super) fn watch(&self, container: Unattended) {
-        let id = container.id.clone();
-        if !self
-            .unattended
-            .lock()
-            .expect("no holder of this lock panics")
-            .insert(id.clone())
-        {
-            return;
-        }
-        let (events, unattended) = (self.events.clone(), self.unattended.clone());
-        tokio::spawn(async move {
-            let exit = container.ended().await;
-            unattended
-                .lock()
-                .expect("no holder of this lock panics")
-                .remove(&id);
-            if let Some(exit) = exit {
-                // The receiver lives as long as the daemon.
-                let _ = events.send(BackendEvent::Exited(exit));
-            }
-        });
-    }
 }
 
 /// Whether a monitor could forget a container.
@@ -233,6 +193,18 @@ pub(super) enum Forgotten {
 
 type Connections = HashMap<PodId, Monitor>;
 
+async fn left(connected: &watch::Sender<Connections>, pod: &PodId, monitor: &Monitor) -> bool {
+    let mut connected = connected.subscribe();
+    let left = connected.wait_for(|all| !all.get(pod).is_some_and(|now| now.is_same(monitor)));
+    matches!(tokio::time::timeout(NOTICE, left).await, Ok(Ok(_)))
+}
+
+fn remove(connected: &watch::Sender<Connections>, pod: &PodId) -> Option<Monitor> {
+    let mut removed = None;
+    connected.send_modify(|all| removed = all.remove(pod));
+    removed
+}
+
 /// How a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
@@ -245,7 +217,7 @@ enum Ended {
 /// Hands on what one pod's monitor tells, over as many connections as it takes.
 struct Listener {
     pod: PodId,
-    map: Arc<Mutex<Connections>>,
+    map: Arc<watch::Sender<Connections>>,
     events: mpsc::UnboundedSender<BackendEvent>,
 }
 
@@ -261,11 +233,7 @@ impl Listener {
             containers,
             events,
         } = connected;
-        keep(
-            &mut self.map.lock().expect("no holder of this lock panics"),
-            &self.pod,
-            monitor,
-        );
+        self.map.send_modify(|all| keep(all, &self.pod, monitor));
         for container in containers {
             report(&self.events, &container.id, container.exit);
         }
@@ -280,23 +248,15 @@ impl Listener {
                 MonitorEvent::Gone => break,
             }
         }
-        let map = self.map.lock().expect("no holder of this lock panics");
-        if map.contains_key(&self.pod) {
-            Ended::Unexpected
-        } else {
-            Ended::Expected
+        match self.map.borrow().contains_key(&self.pod) {
+            true => Ended::Unexpected,
+            false => Ended::Expected,
         }
     }
 
     /// `None` when the monitor is dead, which it tells the engine, or was told to end meanwhile.
     async fn connect_again(&self) -> Option<mpsc::Receiver<MonitorEvent>> {
-        let socket = self
-            .map
-            .lock()
-            .expect("no holder of this lock panics")
-            .get(&self.pod)?
-            .socket()
-            .to_owned();
+        let socket = self.map.borrow().get(&self.pod)?.socket().to_owned();
         for attempt in 1..=RECONNECTS {
             match Monitor::connect(&socket).await {
                 Ok(connected) => {
@@ -317,12 +277,7 @@ impl Listener {
                 }
             }
         }
-        let known = self
-            .map
-            .lock()
-            .expect("no holder of this lock panics")
-            .remove(&self.pod);
-        if known.is_some() {
+        if remove(&self.map, &self.pod).is_some() {
             tracing::warn!(
                 "Monitor for pod {} is stopped, although the pod is running",
                 self.pod

@@ -14,6 +14,7 @@ use crioxide_engine::ports::{
 };
 use crioxide_monitor_client::{
     AttachConnection, ExecDescriptors, ExecHandle, ExecTarget, ForeignContainer, Monitor,
+    MonitorError,
 };
 use rustix::{
     fs::{Mode, OFlags},
@@ -25,6 +26,8 @@ use tokio::{
     net::unix::pipe,
 };
 
+use super::exec::ended_early;
+
 /// Bytes read at once.
 const PIECE: usize = 32 << 10;
 
@@ -34,15 +37,15 @@ const WORDS: usize = 4 << 10;
 /// Starts a process whose ends are ours.
 pub(super) async fn exec(
     monitor: &Monitor,
-    request: ExecSession,
-    foreign: ForeignContainer,
+    request: &ExecSession,
+    foreign: &ForeignContainer,
 ) -> PortResult<Session> {
     let target = ExecTarget {
         id: request.id.as_str(),
-        foreign: Some(foreign),
+        foreign: Some(foreign.clone()),
     };
     if request.terminal {
-        return on_terminal(monitor, &request, target).await;
+        return on_terminal(monitor, request, target).await;
     }
     let (stdout, stdout_end) = pipe_from_process()?;
     let (stderr, stderr_end) = pipe_from_process()?;
@@ -58,6 +61,7 @@ pub(super) async fn exec(
     let started = monitor.exec(target, &request.process, descriptors).await;
     let handle = match started {
         Ok(handle) => handle,
+        Err(error @ MonitorError::Gone { .. }) => return Err(ended_early(error)),
         Err(error) => {
             // A runtime binary says here why it could not start the process.
             let mut words = vec![0; WORDS];
@@ -87,7 +91,8 @@ async fn on_terminal(
     request: &ExecSession,
     target: ExecTarget<'_>,
 ) -> PortResult<Session> {
-    let (handle, master) = monitor.exec_on_terminal(target, &request.process).await?;
+    let started = monitor.exec_on_terminal(target, &request.process).await;
+    let (handle, master) = started.map_err(ended_early)?;
     let end = exit_of(handle);
     rustix::io::ioctl_fionbio(&master, true)?;
     let copy = || rustix::io::fcntl_dupfd_cloexec(&master, 3);

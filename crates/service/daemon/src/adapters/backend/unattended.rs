@@ -1,13 +1,21 @@
 //! Following a container that none of our monitors watches: its process and, if it has one, its conmon.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crioxide_engine::ports::{ExitReport, MonitorReport, ProcessId, RecordDirs};
 use crioxide_monitor_client::conmon;
 use crioxide_names::ContainerId;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
-use super::inspect;
+use super::{BackendEvent, inspect};
 
 /// How long a conmon that lives may take to write the exit file after the process ended: it reads what is left in the
 /// pipes first.
@@ -42,9 +50,61 @@ pub(super) struct Unattended {
     pub(super) watcher: Watcher,
 }
 
+/// The containers that are followed, with who else follows each: a monitor may die meanwhile.
+#[derive(Debug)]
+pub(super) struct Followed {
+    watchers: Arc<Mutex<HashMap<ContainerId, Watcher>>>,
+    events: mpsc::UnboundedSender<BackendEvent>,
+}
+
+impl Followed {
+    /// Ends are told to `events`.
+    pub(super) fn new(events: mpsc::UnboundedSender<BackendEvent>) -> Self {
+        Self {
+            watchers: Arc::default(),
+            events,
+        }
+    }
+
+    /// Follows a container; of one that is followed already, only who else follows it is news.
+    pub(super) fn watch(&self, mut container: Unattended) {
+        let known = locked(&self.watchers).insert(container.id.clone(), container.watcher);
+        if known.is_some() {
+            return;
+        }
+        let (events, watchers) = (self.events.clone(), self.watchers.clone());
+        tokio::spawn(async move {
+            let exit = loop {
+                let exit = container.ended().await;
+                let mut watchers = locked(&watchers);
+                let watcher = watchers.get(&container.id).copied();
+                match watcher {
+                    // Left to a monitor that has died.
+                    Some(now) if exit.is_none() && now != container.watcher => {
+                        container.watcher = now;
+                    }
+                    _ => {
+                        watchers.remove(&container.id);
+                        break exit;
+                    }
+                }
+            };
+            if let Some(exit) = exit {
+                // The receiver lives as long as the daemon.
+                let _ = events.send(BackendEvent::Exited(exit));
+            }
+        });
+    }
+}
+
+fn locked<T>(all: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half-changed by a panic while it is held.
+    all.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Unattended {
     /// Waits for its end. The code is unknown when nobody wrote it down. `None` when its monitor tells of it.
-    pub(super) async fn ended(self) -> Option<ExitReport> {
+    async fn ended(&self) -> Option<ExitReport> {
         self.process_ended().await;
         let noticed = inspect::now();
         let begin = Instant::now();
@@ -80,7 +140,7 @@ impl Unattended {
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
         Some(ExitReport {
-            id: self.id,
+            id: self.id.clone(),
             exit_code,
             oom_killed: self.dirs.run.join("oom").exists(),
             finished_at: noticed,
@@ -114,5 +174,55 @@ impl Unattended {
                 self.id
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process of ours as the first of a container, without an exit file.
+    fn container(child: &std::process::Child, directory: &std::path::Path) -> Unattended {
+        let pid = i32::try_from(child.id()).unwrap();
+        Unattended {
+            id: ContainerId::generate(),
+            exit_file: directory.join("exit"),
+            dirs: RecordDirs {
+                run: directory.into(),
+                persistent: directory.into(),
+            },
+            init: super::super::process_id(pid),
+            watcher: Watcher::Monitor,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_after_that_of_the_monitor_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let container = container(&child, dir.path());
+        let id = container.id.clone();
+        let orphan = Unattended {
+            id: id.clone(),
+            exit_file: container.exit_file.clone(),
+            dirs: container.dirs.clone(),
+            init: container.init.clone(),
+            watcher: Watcher::Other,
+        };
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let followed = Followed::new(sender);
+        followed.watch(container);
+        followed.watch(orphan);
+        // Reaped at once, as by the node's init: nothing is left to ask.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match events.recv().await {
+            Some(BackendEvent::Exited(exit)) => assert_eq!((exit.id, exit.exit_code), (id, None)),
+            other => panic!("{other:?}"),
+        }
+        assert!(locked(&followed.watchers).is_empty());
     }
 }

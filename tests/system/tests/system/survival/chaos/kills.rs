@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, ensure};
+use crioxide_test_support::waiting::{LIMIT, scaled};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Timespec;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +43,11 @@ pub(super) enum Aim {
 }
 
 impl Aim {
-    /// Kills it; `false` when there was nobody.
+    /// Kills it and sees it dead; `false` when there was nobody.
     pub(super) async fn kill(&self) -> Result<bool> {
         match self {
             Self::Nobody => Ok(false),
-            Self::Process { pid, .. } => Ok(kill(*pid)),
+            Self::Process { pid, .. } => kill(*pid).await,
             Self::Runtime {
                 base,
                 monitors,
@@ -58,7 +61,7 @@ impl Aim {
                                 || is_runtime(*pid, base))
                     });
                     if let Some(pid) = found {
-                        return Ok(kill(pid));
+                        return kill(pid).await;
                     }
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -68,8 +71,21 @@ impl Aim {
     }
 }
 
-fn kill(pid: i32) -> bool {
-    Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+async fn kill(pid: i32) -> Result<bool> {
+    let Some(process) =
+        Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+    else {
+        return Ok(false);
+    };
+    if pidfd_send_signal(&process, Signal::KILL).is_err() {
+        return Ok(false);
+    }
+    let limit = Timespec::try_from(scaled(LIMIT))?;
+    let dead = tokio::task::spawn_blocking(move || {
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit))
+    });
+    ensure!(dead.await?? == 1, "{pid} does not die");
+    Ok(true)
 }
 
 pub(super) fn processes() -> Vec<i32> {

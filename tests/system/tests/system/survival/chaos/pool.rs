@@ -14,7 +14,7 @@ use super::kills::{Aim, Victim, members, parent};
 const KILLED: i32 = 137;
 const UNKNOWN: i32 = 255;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Exec,
     /// Stop and remove a container, make and start another of the same name.

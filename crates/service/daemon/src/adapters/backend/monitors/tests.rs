@@ -11,6 +11,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
 };
 
+use super::super::exec;
 use super::*;
 
 fn listener(path: &Path) -> OwnedFd {
@@ -23,6 +24,10 @@ fn listener(path: &Path) -> OwnedFd {
 
 /// Answers the greeting and the list that a client begins with, and ends the connection.
 fn greet_and_leave(listener: &OwnedFd, containers: &[ContainerReport]) {
+    drop(greet(listener, containers));
+}
+
+fn greet(listener: &OwnedFd, containers: &[ContainerReport]) -> OwnedFd {
     let connection = accept(listener).unwrap();
     let mut buffer = vec![0; MAX_PACKET];
     for _ in 0..2 {
@@ -45,6 +50,7 @@ fn greet_and_leave(listener: &OwnedFd, containers: &[ContainerReport]) {
         };
         send_packet(&connection, &encode(&reply).unwrap(), &[]).unwrap();
     }
+    connection
 }
 
 #[tokio::test]
@@ -82,7 +88,7 @@ async fn a_monitor_is_lost_only_when_it_cannot_be_reached_again() {
     });
     assert_eq!(listener.follow(&mut news).await, Ended::Unexpected);
     let mut news = listener.connect_again().await.expect("it listens still");
-    assert!(map.lock().unwrap().contains_key(&pod));
+    assert!(map.borrow().contains_key(&pod));
     match events.recv().await {
         Some(BackendEvent::Exited(exit)) => {
             assert_eq!((exit.id, exit.exit_code), (ended, Some(3)));
@@ -96,5 +102,53 @@ async fn a_monitor_is_lost_only_when_it_cannot_be_reached_again() {
         Some(BackendEvent::MonitorLost(lost)) => assert_eq!(lost, pod),
         other => panic!("{other:?}"),
     }
-    assert!(map.lock().unwrap().is_empty());
+    assert!(map.borrow().is_empty());
+}
+
+/// A request under way is not known to be done or not; a later one was not begun, and goes to the next monitor as soon
+/// as this one has left the map.
+#[tokio::test]
+async fn a_request_that_died_with_its_monitor_is_told_from_one_that_came_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("monitor.sock");
+    let socket = listener(&path);
+    let (asked, died) = std::sync::mpsc::channel();
+    let scripted = std::thread::spawn(move || {
+        let connection = greet(&socket, &[]);
+        receive_packet(&connection, &mut vec![0; MAX_PACKET]).unwrap();
+        drop((connection, socket));
+        asked.send(()).unwrap();
+    });
+    let connected = Monitor::connect(&path).await.unwrap();
+    let monitor = connected.monitor.clone();
+    let error = monitor.reopen_log("id").await.unwrap_err();
+    assert!(
+        matches!(error, MonitorError::Gone { sent: true, .. }),
+        "{error}"
+    );
+    assert!(exec::ended_early(error).is::<crioxide_engine::ports::Interrupted>());
+    died.recv().unwrap();
+    let error = monitor.reopen_log("id").await.unwrap_err();
+    assert!(exec::is_unsent::<()>(&Err(exec::ended_early(error))));
+    scripted.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_is_left_when_it_is_dropped_or_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("monitor.sock");
+    let socket = listener(&path);
+    let scripted = std::thread::spawn(move || [greet(&socket, &[]), greet(&socket, &[])]);
+    let one = Monitor::connect(&path).await.unwrap().monitor;
+    let other = Monitor::connect(&path).await.unwrap().monitor;
+    tokio::time::pause();
+    let (connected, pod) = (watch::Sender::<Connections>::default(), PodId::generate());
+    connected.send_modify(|all| drop(all.insert(pod.clone(), one.clone())));
+    assert!(!left(&connected, &pod, &one).await);
+    assert!(left(&connected, &pod, &other).await);
+    connected.send_modify(|all| drop(all.insert(pod.clone(), other)));
+    assert!(left(&connected, &pod, &one).await);
+    remove(&connected, &pod).unwrap();
+    assert!(left(&connected, &pod, &one).await);
+    scripted.join().unwrap();
 }
