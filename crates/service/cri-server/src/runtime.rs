@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crioxide_cri_api::v1::{self, runtime_service_server::RuntimeService as Service};
+use crioxide_cri_api::{
+    EncodedList,
+    v1::{self, runtime_service_server::RuntimeService as Service},
+};
 use crioxide_engine::{Engine, EngineError};
 use crioxide_streaming::Streaming;
 use tonic::{Request, Response, Status};
@@ -193,11 +196,9 @@ impl Service for Runtime {
     async fn list_pod_sandbox(
         &self,
         request: Request<v1::ListPodSandboxRequest>,
-    ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
+    ) -> Result<Response<EncodedList<v1::PodSandbox>>, Status> {
         rpc::unary(SERVICE, "ListPodSandbox", request, |request| async move {
-            Ok(v1::ListPodSandboxResponse {
-                items: self.engine.list_pods(request.filter.as_ref()),
-            })
+            Ok(self.engine.list_pods(request.filter.as_ref()))
         })
         .await
     }
@@ -269,11 +270,9 @@ impl Service for Runtime {
     async fn list_containers(
         &self,
         request: Request<v1::ListContainersRequest>,
-    ) -> Result<Response<v1::ListContainersResponse>, Status> {
+    ) -> Result<Response<EncodedList<v1::Container>>, Status> {
         rpc::unary(SERVICE, "ListContainers", request, |request| async move {
-            Ok(v1::ListContainersResponse {
-                containers: self.engine.list_containers(request.filter.as_ref()),
-            })
+            Ok(self.engine.list_containers(request.filter.as_ref()))
         })
         .await
     }
@@ -494,28 +493,26 @@ impl Service for Runtime {
         .await
     }
 
-    type StreamPodSandboxesStream = Answers<v1::StreamPodSandboxesResponse>;
+    type StreamPodSandboxesStream = Answers<EncodedList<v1::PodSandbox>>;
 
     async fn stream_pod_sandboxes(
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
-        let items = self.engine.list_pods(request.into_inner().filter.as_ref());
-        let wrap = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
-        Ok(Response::new(stream::chunks(items, wrap)))
+        let pods = self.engine.list_pods(request.into_inner().filter.as_ref());
+        Ok(Response::new(stream::encoded_chunks(&pods)))
     }
 
-    type StreamContainersStream = Answers<v1::StreamContainersResponse>;
+    type StreamContainersStream = Answers<EncodedList<v1::Container>>;
 
     async fn stream_containers(
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        let items = self
+        let containers = self
             .engine
             .list_containers(request.into_inner().filter.as_ref());
-        let wrap = |containers| v1::StreamContainersResponse { containers };
-        Ok(Response::new(stream::chunks(items, wrap)))
+        Ok(Response::new(stream::encoded_chunks(&containers)))
     }
 
     type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;

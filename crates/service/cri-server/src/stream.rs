@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use crioxide_cri_api::v1;
+use crioxide_cri_api::{EncodedList, v1};
 use crioxide_engine::EventStream;
 use futures_util::{Stream, stream};
 use tonic::Status;
@@ -23,6 +23,12 @@ pub(crate) fn chunks<I: Send + 'static, A: Send + 'static>(
         let rest = items.split_off(items.len().min(CHUNK));
         chunks.push(Ok(wrap(std::mem::replace(&mut items, rest))));
     }
+    Box::pin(stream::iter(chunks))
+}
+
+/// Sends the entries of a list in chunks.
+pub(crate) fn encoded_chunks<T: 'static>(list: &EncodedList<T>) -> Answers<EncodedList<T>> {
+    let chunks: Vec<_> = list.chunks(CHUNK).map(Ok).collect();
     Box::pin(stream::iter(chunks))
 }
 

@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     events::Announced,
     ports::{ProcessId, RecordDirs},
+    view::ContainerEntry,
 };
 
 /// A stop under way.
@@ -52,6 +53,7 @@ pub(crate) struct Container {
     /// Held while state.json is written, so that the newest state is the last one written.
     pub(crate) saving: Mutex<()>,
     pub(crate) announced: std::sync::Mutex<Announced>,
+    pub(crate) entry: ContainerEntry,
 }
 
 impl Container {

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     ports::{Labels, NamespacePaths, PodNetwork, ProcessId, RecordDirs, SandboxPaths},
     user_namespace,
+    view::PodEntry,
 };
 use crioxide_cri_api::v1;
 use crioxide_runtime_spec::namespaces::UserNamespaceSource;
@@ -57,6 +58,7 @@ pub(crate) struct Pod {
     /// Readers of events know that it is stopped.
     stop_announced: AtomicBool,
     containers: RwLock<BTreeSet<ContainerId>>,
+    pub(crate) entry: PodEntry,
 }
 
 /// What makes a [`Pod`].
@@ -92,6 +94,7 @@ impl Pod {
             network_stopped: AtomicBool::new(parts.network_stopped),
             stop_announced: AtomicBool::new(parts.stopped),
             containers: RwLock::default(),
+            entry: PodEntry::default(),
         }
     }
 

@@ -188,6 +188,7 @@ impl Engine {
             stop: std::sync::Mutex::default(),
             saving: Mutex::default(),
             announced: std::sync::Mutex::default(),
+            entry: crate::view::ContainerEntry::default(),
         })
     }
 }

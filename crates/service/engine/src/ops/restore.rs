@@ -308,6 +308,7 @@ impl Engine {
             stop: std::sync::Mutex::default(),
             saving: Mutex::default(),
             announced: std::sync::Mutex::default(),
+            entry: crate::view::ContainerEntry::default(),
         };
         if record.checkpointing {
             self.end_interrupted_checkpoint(&container).await;

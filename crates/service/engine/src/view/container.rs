@@ -1,6 +1,6 @@
 //! Containers in lists and statuses.
 
-use crioxide_cri_api::v1;
+use crioxide_cri_api::{Encoded, EncodedList, v1};
 use crioxide_node_records::{ContainerState, annotations::values::Volume, go_time};
 
 use crate::{
@@ -16,11 +16,17 @@ use crate::{
 impl Engine {
     /// Containers that match a filter.
     #[must_use]
-    pub fn list_containers(&self, filter: Option<&v1::ContainerFilter>) -> Vec<v1::Container> {
+    pub fn list_containers(
+        &self,
+        filter: Option<&v1::ContainerFilter>,
+    ) -> EncodedList<v1::Container> {
         let all = self.inner.containers.all();
         all.iter()
             .filter(|c| filter.is_none_or(|f| matches(c, f)))
-            .map(|c| item(c))
+            .map(|c| {
+                let state = c.cri_state();
+                c.entry.of(state, || Encoded::new(&item(c, state)))
+            })
             .collect()
     }
 
@@ -61,7 +67,7 @@ fn matches(container: &Container, filter: &v1::ContainerFilter) -> bool {
         && labels_match(&container.info.labels, &filter.label_selector)
 }
 
-fn item(container: &Container) -> v1::Container {
+fn item(container: &Container, state: v1::ContainerState) -> v1::Container {
     let info = &container.info;
     v1::Container {
         id: container.id.to_string(),
@@ -72,7 +78,7 @@ fn item(container: &Container) -> v1::Container {
             ..Default::default()
         }),
         image_ref: image_ref(container),
-        state: container.cri_state().into(),
+        state: state.into(),
         created_at: go_time::unix_nanoseconds(info.created),
         labels: pairs(&info.labels),
         annotations: pairs(&info.annotations),

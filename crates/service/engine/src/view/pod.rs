@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crioxide_cri_api::v1;
+use crioxide_cri_api::{Encoded, EncodedList, v1};
 use crioxide_node_records::go_time;
 
 use crate::{
@@ -15,13 +15,16 @@ use crate::{
 impl Engine {
     /// Pods that match a filter.
     #[must_use]
-    pub fn list_pods(&self, filter: Option<&v1::PodSandboxFilter>) -> Vec<v1::PodSandbox> {
+    pub fn list_pods(&self, filter: Option<&v1::PodSandboxFilter>) -> EncodedList<v1::PodSandbox> {
         self.inner
             .pods
             .all()
             .iter()
             .filter(|pod| filter.is_none_or(|f| pod_matches(pod, f)))
-            .map(|pod| item(pod))
+            .map(|pod| {
+                let state = pod.state();
+                pod.entry.of(state, || Encoded::new(&item(pod, state)))
+            })
             .collect()
     }
 
@@ -58,11 +61,11 @@ fn pod_matches(pod: &Pod, filter: &v1::PodSandboxFilter) -> bool {
         && labels_match(&pod.info.labels, &filter.label_selector)
 }
 
-fn item(pod: &Pod) -> v1::PodSandbox {
+fn item(pod: &Pod, state: v1::PodSandboxState) -> v1::PodSandbox {
     v1::PodSandbox {
         id: pod.id.to_string(),
         metadata: Some((&pod.info.metadata).into()),
-        state: pod.state().into(),
+        state: state.into(),
         created_at: go_time::unix_nanoseconds(pod.info.created),
         labels: pairs(&pod.info.labels),
         annotations: pairs(&pod.info.annotations),

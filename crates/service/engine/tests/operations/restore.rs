@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crioxide_cri_api::v1::ContainerState;
-use crioxide_engine::Restored;
+use crioxide_engine::{Engine, Restored};
 
 use crate::{
     host::{FakeHost, Fault},
@@ -94,8 +94,10 @@ async fn whole_ones_are_as_they_were() {
     assert_eq!((found.pods, found.containers, found.removed), (1, 1, 0));
     assert_eq!(host.held(), held);
     assert_eq!(state(&next, &id).0, ContainerState::ContainerRunning);
-    assert_eq!(engine.list_pods(None), next.list_pods(None));
-    assert_eq!(engine.list_containers(None), next.list_containers(None));
+    let pods = |engine: &Engine| engine.list_pods(None).decode_entries().unwrap();
+    assert_eq!(pods(&engine), pods(&next));
+    let containers = |engine: &Engine| engine.list_containers(None).decode_entries().unwrap();
+    assert_eq!(containers(&engine), containers(&next));
 }
 
 #[tokio::test]
