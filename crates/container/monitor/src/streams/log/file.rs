@@ -216,7 +216,7 @@ fn torn_bytes(slices: &[IoSlice<'_>], written: usize) -> usize {
     let (mut at, mut whole) = (0, 0);
     for slice in slices {
         let bytes = &slice[..slice.len().min(written - at)];
-        if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
+        if let Some(newline) = memchr::memrchr(b'\n', bytes) {
             whole = at + newline + 1;
         }
         at += bytes.len();

@@ -17,7 +17,7 @@ pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
         if bytes.is_empty() {
             return None;
         }
-        let record = match bytes.iter().position(|byte| *byte == b'\n') {
+        let record = match memchr::memchr(b'\n', bytes) {
             Some(end) => {
                 let record = Record {
                     content: &bytes[..end],
