@@ -21,7 +21,7 @@ const IMAGE_MOUNT_FAILED: &str = "ImageVolumeMountFailed";
 #[derive(Debug)]
 pub(super) enum MountedImage {
     /// A container image.
-    Image(ResolvedImage),
+    Image(Box<ResolvedImage>),
     /// An OCI artifact.
     Artifact(ResolvedArtifact),
 }
@@ -68,7 +68,10 @@ impl Engine {
             let asked = image.map_or("", |image| image.user_specified_image.as_str());
             let allowed = images.verify(&found, asked, namespace).await;
             allowed.doing(|| format!("{IMAGE_MOUNT_FAILED}: image {name}"))?;
-            mounted.insert(mount.container_path.clone(), MountedImage::Image(found));
+            mounted.insert(
+                mount.container_path.clone(),
+                MountedImage::Image(Box::new(found)),
+            );
         }
         Ok(mounted)
     }
