@@ -91,9 +91,9 @@ pub(crate) fn take(
     let table = crioxide_files::read_to_string_limited(&path, MOUNT_TABLE_LIMIT)?;
     let mounts = bundle.spec.mounts().clone().unwrap_or_default();
     let masked = bundle.linux.masked_paths().clone().unwrap_or_default();
-    for place in external_mounts(&table, &mounts, &masked) {
+    for (place, name) in external_mounts(&table, &mounts, &masked) {
         args.push("--external".into());
-        args.push(format!("mnt[{place}]:{place}").into());
+        args.push(format!("mnt[{place}]:{name}").into());
     }
     run(&request.criu, &args, request.timeout)
 }
@@ -147,14 +147,14 @@ fn save_descriptors(pid: Pid, images: &Path) -> Result<(), CheckpointError> {
 }
 
 /// The mounts of a container that lead outside: those that the specification binds, what was mounted below them on the
-/// node, cgroups, and files hidden behind `/dev/null`.
-fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<String> {
+/// node, cgroups, and files hidden behind `/dev/null`; with the names by which a restore finds them.
+fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<(String, String)> {
     let bound: Vec<&Path> = mounts
         .iter()
         .filter(|mount| is_bind(mount))
         .map(|mount| mount.destination().as_path())
         .collect();
-    let mut found = Vec::new();
+    let mut found: Vec<(String, String)> = Vec::new();
     for line in table.lines() {
         let mut fields = line.split(' ');
         let (Some(root), Some(place)) = (fields.nth(3), fields.next()) else {
@@ -167,9 +167,15 @@ fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<Stri
         // Directories are hidden by a tmpfs of the container's own.
         let hidden_file = masked.contains(&place) && root.ends_with("null");
         let kind = fields.skip_while(|field| *field != "-").nth(1);
-        let cgroup = matches!(kind, Some("cgroup" | "cgroup2"));
-        if (below_a_bind || hidden_file || cgroup) && !found.contains(&place) {
-            found.push(place);
+        // Version 2 has one mount, which criu makes again by itself.
+        let cgroup = kind == Some("cgroup");
+        let name = match hidden_file {
+            true => "/dev/null",
+            false if below_a_bind || cgroup => &place,
+            false => continue,
+        };
+        if !found.iter().any(|(known, _)| *known == place) {
+            found.push((place.clone(), name.to_owned()));
         }
     }
     found
@@ -285,14 +291,18 @@ mod tests {
             &[bind("/etc/resolv.conf"), bind("/data dir"), tmpfs],
             &["/proc/kcore".to_owned(), "/proc/acpi".to_owned()],
         );
+        let found: Vec<_> = found
+            .iter()
+            .map(|(place, name)| (place.as_str(), name.as_str()))
+            .collect();
         assert_eq!(
             found,
             [
-                "/etc/resolv.conf",
-                "/data dir",
-                "/data dir/below",
-                "/proc/kcore",
-                "/sys/fs/cgroup/memory"
+                ("/etc/resolv.conf", "/etc/resolv.conf"),
+                ("/data dir", "/data dir"),
+                ("/data dir/below", "/data dir/below"),
+                ("/proc/kcore", "/dev/null"),
+                ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory"),
             ]
         );
     }

@@ -226,3 +226,81 @@ async fn what_cannot_be_written_is_named_and_runs_on() -> Result<()> {
     output(node, &id, "true").await?;
     scene.node.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runc_restores_what_builtin_wrote() -> Result<()> {
+    skip_unless!(possible(), criu_works_here(), requirements::program("runc"));
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let place = tempfile::tempdir()?;
+    let script = "i=0; while true; do i=$((i+1)); echo $i > /count; sleep 0.1; done";
+    let container = node.container("main", &scene.image, &["sh", "-c", script]);
+    let (_, id) = node
+        .run(&node.pod("restored"), &container, "builtin")
+        .await?;
+    eventually("the container counts", async || {
+        output(node, &id, "test -s /count").await.map(drop)
+    })
+    .await?;
+    let archive = place.path().join("c.tar");
+    checkpoint(node, &id, &archive).await?;
+    node.client.stop(&id, 0).await?;
+
+    // Into the same pod, on the root that the container left.
+    let bundle = place.path().join("bundle");
+    std::fs::create_dir(&bundle)?;
+    let directory = bundle.display().to_string();
+    tar(&["-xf", &archive.display().to_string(), "-C", &directory])?;
+    std::fs::rename(bundle.join("spec.dump"), bundle.join("config.json"))?;
+    let spec: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
+    let root = spec["root"]["path"].as_str().context("a root")?;
+    let count = std::path::Path::new(root).join("count");
+    let counted = || -> Result<u64> { Ok(std::fs::read_to_string(&count)?.trim().parse()?) };
+    let before = counted()?;
+    let runc = |args: &[&str]| -> Result<()> {
+        let mut command = Command::new("runc");
+        command
+            .arg("--root")
+            .arg(place.path().join("runc"))
+            .args(
+                spec["linux"]["cgroupsPath"]
+                    .as_str()
+                    .filter(|path| path.contains(':'))
+                    .map(|_| "--systemd-cgroup"),
+            )
+            .args(args)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null());
+        let log = std::fs::File::create(place.path().join("runc.log"))?;
+        let status = command.stderr(log).status()?;
+        let said = std::fs::read_to_string(place.path().join("runc.log"))?;
+        let restored = std::fs::read_to_string(bundle.join("restore.log")).unwrap_or_default();
+        let errors = restored.lines().filter(|line| line.contains("Error"));
+        let errors: Vec<&str> = errors.collect();
+        ensure!(status.success(), "runc {args:?}: {said} {errors:?}");
+        Ok(())
+    };
+    let images = bundle.join("checkpoint").display().to_string();
+    runc(&[
+        "restore",
+        "--detach",
+        "--file-locks",
+        "--bundle",
+        &directory,
+        "--image-path",
+        &images,
+        "--work-path",
+        &directory,
+        "restored",
+    ])?;
+    let goes_on = eventually("the restored container counts on", async || {
+        let now = counted()?;
+        ensure!(now > before, "{now} after {before}");
+        Ok(())
+    })
+    .await;
+    runc(&["delete", "--force", "restored"])?;
+    goes_on?;
+    scene.node.finish().await
+}
