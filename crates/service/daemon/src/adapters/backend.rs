@@ -243,6 +243,10 @@ impl Backend for Processes {
     }
 
     async fn stop_monitor(&self, pod: &PodId) -> PortResult<()> {
+        self.monitors.stop(pod).await
+    }
+
+    async fn forget_pod(&self, pod: &PodId) -> PortResult<()> {
         self.monitors.stop(pod).await?;
         self.homes.forget(pod);
         Ok(())

@@ -129,7 +129,7 @@ impl Engine {
         }
         let ports = &self.inner.ports;
         let mut failures = Failures::default();
-        failures.note("end its monitor", ports.backend.stop_monitor(&pod.id).await);
+        failures.note("end its monitor", ports.backend.forget_pod(&pod.id).await);
         // Again, for a pod that was stopped by the death of its infra container.
         failures.note(
             "remove namespaces",

@@ -211,22 +211,22 @@ impl Engine {
         );
         let mut stopped = record.stopped;
         let backend = &self.inner.ports.backend;
-        if !stopped {
-            let home = PodHome {
-                dirs: record.dirs.clone(),
-                cgroup_parent: info.cgroup_parent.clone(),
-                handler: info.runtime_handler.clone(),
-            };
-            match backend.adopt_monitor(&id, &home).await {
-                Ok(Adoption::Connected | Adoption::None) => {}
-                Ok(Adoption::Gone) => {
-                    tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched")
-                }
-                Err(error) => tracing::warn!(
-                    "Failed to reach the monitor of pod {id}: {}",
-                    crate::chain(error.as_ref())
-                ),
+        let home = PodHome {
+            dirs: record.dirs.clone(),
+            cgroup_parent: info.cgroup_parent.clone(),
+            handler: info.runtime_handler.clone(),
+        };
+        match backend.adopt_monitor(&id, &home).await {
+            Ok(Adoption::Connected) if stopped => self.end_monitor(&id).await,
+            Ok(Adoption::Connected | Adoption::None) => {}
+            Ok(Adoption::Gone) if stopped => {}
+            Ok(Adoption::Gone) => {
+                tracing::warn!("The monitor of pod {id} is gone; its containers run unwatched");
             }
+            Err(error) => tracing::warn!(
+                "Failed to reach the monitor of pod {id}: {}",
+                crate::chain(error.as_ref())
+            ),
         }
         let pause = if info.spoofed {
             None
@@ -383,7 +383,7 @@ impl Engine {
             warn(&record.id, deleted);
         }
         warn(&record.id, ports.network.remove(&network).await);
-        warn(&record.id, ports.backend.stop_monitor(&id).await);
+        warn(&record.id, ports.backend.forget_pod(&id).await);
         warn(
             &record.id,
             ports

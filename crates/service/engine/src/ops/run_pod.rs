@@ -348,7 +348,7 @@ impl Engine {
         let started = started.doing(|| format!("failed to start the monitor of pod {}", plan.name));
         let id = plan.id.clone();
         undo.push("the pod's monitor", move || async move {
-            backend.stop_monitor(&id).await
+            backend.forget_pod(&id).await
         });
         (started, undo)
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crioxide_cri_api::v1;
-use crioxide_names::ContainerId;
+use crioxide_names::{ContainerId, PodId};
 use futures_util::future::join_all;
 
 use crate::{
@@ -73,7 +73,7 @@ impl Engine {
             ports.records.mark(&pod.dirs, Marker::Stopped).await,
         );
         failures.check(|| format!("failed to stop pod {}", pod.id))?;
-        self.end_monitor(pod).await;
+        self.end_monitor(&pod.id).await;
         pod.set_stopped();
         self.pod_event(pod, v1::ContainerEventType::ContainerStoppedEvent);
         ports.stats.forget(pod.id.as_str());
@@ -83,11 +83,10 @@ impl Engine {
     }
 
     /// Nothing is left that it could watch. One that does not go yet is told again when the pod is removed.
-    async fn end_monitor(&self, pod: &Pod) {
-        if let Err(error) = self.inner.ports.backend.stop_monitor(&pod.id).await {
+    pub(super) async fn end_monitor(&self, pod: &PodId) {
+        if let Err(error) = self.inner.ports.backend.stop_monitor(pod).await {
             tracing::debug!(
-                "The monitor of stopped pod {} stays: {}",
-                pod.id,
+                "The monitor of stopped pod {pod} stays: {}",
                 crate::chain(error.as_ref())
             );
         }

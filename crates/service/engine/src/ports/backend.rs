@@ -164,6 +164,8 @@ pub trait Backend: Send + Sync {
     async fn start_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<()>;
     /// Ends the pod's monitor; not being there is no error.
     async fn stop_monitor(&self, pod: &PodId) -> PortResult<()>;
+    /// Ends the pod's monitor, and forgets what [`Self::start_monitor`] or [`Self::adopt_monitor`] was told of the pod.
+    async fn forget_pod(&self, pod: &PodId) -> PortResult<()>;
     /// Finds the monitor of a pod again.
     async fn adopt_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<Adoption>;
     /// Makes a container, ready to be started.

@@ -55,6 +55,12 @@ impl Backend for FakeHost {
         Ok(())
     }
 
+    async fn forget_pod(&self, _: &PodId) -> PortResult<()> {
+        self.step("forget_pod").await?;
+        self.give("monitor");
+        Ok(())
+    }
+
     async fn adopt_monitor(&self, _: &PodId, _: &PodHome) -> PortResult<Adoption> {
         Ok(match self.held().contains(&"monitor".to_owned()) {
             true => Adoption::Connected,
