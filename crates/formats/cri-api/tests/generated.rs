@@ -1,5 +1,10 @@
 //! The checked-in code is what the generator makes of the proto file.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may unwrap: the panic is its report"
+)]
+
 use std::{fs, path::Path};
 
 use tonic_prost_build::Builder;

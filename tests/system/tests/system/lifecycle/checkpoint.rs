@@ -135,6 +135,17 @@ async fn is_written_and_runs_on(handler: &str) -> Result<()> {
         Ok(())
     })
     .await?;
+    holds_what_belongs_there(&archive, place.path(), &id, handler)?;
+    node.client.stop(&id, 0).await?;
+    let answer = checkpoint(node, &id, &archive).await;
+    refused(answer, FAILED, &["is not running"])?;
+    let left: Vec<_> = std::fs::read_dir(place.path())?.flatten().collect();
+    ensure!(left.len() == 3, "{left:?}");
+    scene.node.finish().await
+}
+
+/// Unpacks the archive into `place` and looks at its members.
+fn holds_what_belongs_there(archive: &Path, place: &Path, id: &str, handler: &str) -> Result<()> {
     let listed = tar(&["-tf", &archive.display().to_string()])?;
     let members: Vec<&str> = listed.lines().collect();
     for wanted in [
@@ -151,7 +162,7 @@ async fn is_written_and_runs_on(handler: &str) -> Result<()> {
     ] {
         ensure!(members.contains(&wanted), "{wanted} is not in {members:?}");
     }
-    let unpacked = place.path().join("unpacked");
+    let unpacked = place.join("unpacked");
     std::fs::create_dir(&unpacked)?;
     let directory = unpacked.display().to_string();
     tar(&["-xf", &archive.display().to_string(), "-C", &directory])?;
@@ -162,7 +173,7 @@ async fn is_written_and_runs_on(handler: &str) -> Result<()> {
     };
     let config = document("config.dump")?;
     ensure!(
-        config["id"] == id.as_str() && config["runtime"] == handler,
+        config["id"] == id && config["runtime"] == handler,
         "{config}"
     );
     ensure!(document("deleted.files")? == serde_json::json!(["/etc/group"]));
@@ -184,12 +195,7 @@ async fn is_written_and_runs_on(handler: &str) -> Result<()> {
     );
     let log = std::fs::read_to_string(unpacked.join("io.kubernetes.cri-o.LogPath"))?;
     ensure!(log.contains("stdout F started"), "{log}");
-    node.client.stop(&id, 0).await?;
-    let answer = checkpoint(node, &id, &archive).await;
-    refused(answer, FAILED, &["is not running"])?;
-    let left: Vec<_> = std::fs::read_dir(place.path())?.flatten().collect();
-    ensure!(left.len() == 3, "{left:?}");
-    scene.node.finish().await
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
