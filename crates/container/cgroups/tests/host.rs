@@ -103,6 +103,37 @@ fn limits_are_in_force_and_read_back() {
 }
 
 #[test]
+fn killed_members_are_not_kept_waiting_for_a_processor() {
+    let Some(layout) = layout() else { return };
+    if !layout.has_controller("cpu") {
+        eprintln!("skipped: no cpu controller");
+        return;
+    }
+    let little = resources(r#"{"cpu":{"shares":2,"quota":1000,"period":100000}}"#);
+    let (group, _) = Cgroup::create(layout, path("hurry"), Some(&little), None).unwrap();
+    let group = Owned(group);
+    let directory = group.0.controller_directory("cpu").unwrap();
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap();
+    let (share, quota, before, after) = match layout.is_unified() {
+        true => (
+            "cpu.weight",
+            "cpu.max",
+            ("1", "1000 100000"),
+            ("10000", "max 100000"),
+        ),
+        false => (
+            "cpu.shares",
+            "cpu.cfs_quota_us",
+            ("2", "1000"),
+            ("262144", "-1"),
+        ),
+    };
+    assert_eq!((read(share).trim(), read(quota).trim()), before);
+    group.0.hurry();
+    assert_eq!((read(share).trim(), read(quota).trim()), after);
+}
+
+#[test]
 fn a_reader_outlives_its_cgroup_and_says_so() {
     let Some(layout) = layout() else { return };
     let group = Owned(

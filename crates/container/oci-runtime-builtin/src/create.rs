@@ -359,7 +359,7 @@ impl Drop for Unfinished {
         // Every step runs whatever became of the others; the error that led here is the one to report.
         if let Some(init) = &self.init {
             let _ = rustix::process::pidfd_send_signal(&init.pidfd, Signal::KILL);
-            crate::process::end::wait(&init.pidfd);
+            crate::process::end::wait(init.pid, &init.pidfd);
             if self.parent == InitParent::Creator {
                 let _ = crioxide_sys::reap::wait_for(init.pid);
             }

@@ -123,8 +123,14 @@ impl OciRuntime for BuiltinRuntime {
         let (_, record) = self.load(id)?;
         let signal = Signal::from_named_raw(signal)
             .ok_or_else(|| failed("kill", id)(io::Error::from(io::ErrorKind::InvalidInput)))?;
+        let cgroup = record.cgroup();
+        if signal == Signal::KILL
+            && let Some(cgroup) = &cgroup
+        {
+            cgroup.hurry();
+        }
         if scope == KillScope::All
-            && let Some(cgroup) = record.cgroup()
+            && let Some(cgroup) = cgroup
         {
             return cgroup.kill_all(signal).map_err(failed("kill", id));
         }
@@ -165,12 +171,15 @@ impl OciRuntime for BuiltinRuntime {
         {
             // A frozen process does not die before it is thawed, which removing the cgroup takes care of.
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            if let Some(cgroup) = record.cgroup() {
+                cgroup.hurry();
+            }
             if status == ContainerStatus::Paused
                 && let Some(Err(error)) = record.cgroup().map(|cgroup| cgroup.thaw())
             {
                 problems.push(crate::setup_error::chain(&error));
             }
-            if !end::wait(&pidfd) {
+            if !end::wait(pid, &pidfd) {
                 problems.push(format!("process {} does not end", pid.as_raw_nonzero()));
             }
         }
