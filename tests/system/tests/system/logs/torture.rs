@@ -93,7 +93,9 @@ async fn writer_and_rotation(handler: &str) -> Result<()> {
     std::fs::write(files.join("out"), &out)?;
     std::fs::write(files.join("err"), &err)?;
     let pod = node.pod("torrent");
-    let script = "cat /files/err >&2 & cat /files/out; wait";
+    // However fast the writing is, it is not over before there were a few rotations.
+    let script = "cat /files/err >&2 & cat /files/out; wait; \
+        until test -e /files/rotated; do sleep 0.02; done";
     let mut container = node.container("main", &scene.image, &["sh", "-c", script]);
     with_files(node, &mut container);
     let (_, id) = node.run(&pod, &container, handler).await?;
@@ -108,6 +110,9 @@ async fn writer_and_rotation(handler: &str) -> Result<()> {
         let part = log.with_extension(parts.len().to_string());
         std::fs::rename(&log, &part)?;
         parts.push(part);
+        if parts.len() == 5 {
+            std::fs::write(files.join("rotated"), "")?;
+        }
         let request = v1::ReopenContainerLogRequest {
             container_id: id.clone(),
         };
