@@ -12,6 +12,14 @@ use crate::scene::{Scene, possible};
 
 type Events = Streaming<v1::ContainerEventResponse>;
 
+async fn scene_with_events() -> Result<Scene> {
+    Scene::start_with(NodeOptions {
+        runtime_keys: "enable_pod_events = true\n".to_owned(),
+        ..NodeOptions::default()
+    })
+    .await
+}
+
 async fn follow(scene: &Scene) -> Result<Events> {
     let mut runtime = scene.node.client.runtime.clone();
     let answer = runtime
@@ -39,11 +47,7 @@ async fn pod_status(scene: &Scene, pod: &str) -> Result<v1::PodSandboxStatusResp
 #[tokio::test(flavor = "multi_thread")]
 async fn tell_the_life_of_a_pod() -> Result<()> {
     skip_unless!(possible());
-    let scene = Scene::start_with(NodeOptions {
-        runtime_keys: "enable_pod_events = true\n".to_owned(),
-        ..NodeOptions::default()
-    })
-    .await?;
+    let scene = scene_with_events().await?;
     let node = &scene.node;
     let (mut events, mut others) = (follow(&scene).await?, follow(&scene).await?);
     // It ends at once and by itself.
@@ -108,11 +112,7 @@ async fn tell_the_life_of_a_pod() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn and_statuses_have_the_last_attempt_first() -> Result<()> {
     skip_unless!(possible());
-    let scene = Scene::start_with(NodeOptions {
-        runtime_keys: "enable_pod_events = true\n".to_owned(),
-        ..NodeOptions::default()
-    })
-    .await?;
+    let scene = scene_with_events().await?;
     let node = &scene.node;
     let config = node.pod("attempts");
     let pod = node.client.run_pod(&config, "").await?;
