@@ -300,6 +300,8 @@ fn a_bad_limit_leaves_nothing_behind() {
         return;
     }
     let path = path("bad");
+    // Gives back the common parent, which stays.
+    let _parent = Owned(Cgroup::at(layout, path.clone()));
     let error = Cgroup::create(layout, path.clone(), Some(&wanted), None).unwrap_err();
     assert!(matches!(error, CreateCgroupError::Limits { .. }), "{error}");
     assert!(!Cgroup::at(layout, path).exists());
