@@ -40,7 +40,7 @@ pub use store::options::{DriverOptionError, StoreOptions};
 pub use store::{OpenError, Store};
 pub use tar::TarError;
 pub use tar_split::{LayerTar, LayerTarError};
-pub use unpack::{UnpackError, UnpackSummary};
+pub use unpack::{UnpackError, UnpackSummary, apply_changes};
 pub use upkeep::check::{CheckDepth, CheckError, Finding};
 pub use upkeep::garbage::{CollectError, Collected};
 pub use upkeep::usage::{FilesystemUsage, LayerUsage, UsageError};

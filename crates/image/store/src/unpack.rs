@@ -7,10 +7,12 @@ mod directories;
 mod error;
 mod extract;
 mod metadata;
+mod over;
 mod path;
 mod whiteout;
 
 pub use error::UnpackError;
+pub use over::apply_changes;
 
 use self::extract::{ContentSource, Extractor};
 use crate::driver::RootMode;

@@ -32,6 +32,12 @@ pub enum UnpackError {
         /// The name.
         name: String,
     },
+    /// Changes of a container hold a device.
+    #[error("archive entry `{name}`: a device")]
+    Device {
+        /// The name.
+        name: String,
+    },
     /// An entry could not be made.
     #[error("archive entry `{name}`: {action}")]
     Entry {

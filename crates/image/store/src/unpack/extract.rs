@@ -31,13 +31,18 @@ pub(super) struct Extractor {
     replaced: Replaced,
 }
 
-/// Where things go that a later entry replaces: out of the layer by one rename.
-///
-/// Opened relative to the layer and not by its path, which may lead over another mount of the same file system by now.
-#[derive(Default)]
-struct Replaced {
-    directory: Option<OwnedFd>,
-    count: u64,
+/// Where things go that a later entry replaces.
+enum Replaced {
+    /// Out of the layer by one rename.
+    ///
+    /// Opened relative to the layer and not by its path, which may lead over another mount of the same file system by
+    /// now.
+    Beside {
+        directory: Option<OwnedFd>,
+        count: u64,
+    },
+    /// They are removed where they are.
+    Nowhere,
 }
 
 /// Beside the layer's root.
@@ -50,8 +55,36 @@ impl Extractor {
             defaults: Defaults::of_process(),
             times: Vec::new(),
             root: RootMode::OfParent,
-            replaced: Replaced::default(),
+            replaced: Replaced::Beside {
+                directory: None,
+                count: 0,
+            },
         }
+    }
+
+    /// For a tree that has files already, beside which there is no place.
+    pub(super) fn over(root: InRoot) -> Self {
+        Self {
+            replaced: Replaced::Nowhere,
+            ..Self::new(root)
+        }
+    }
+
+    /// Removes what is at `path`; nothing being there is no error.
+    pub(super) fn remove(&mut self, path: &[&[u8]]) -> Result<(), UnpackError> {
+        let Some((name, parent)) = path.split_last() else {
+            return Ok(());
+        };
+        let parent = match self.directories.find(parent) {
+            Err(UnpackError::Lookup(error)) if error.is_not_found() => return Ok(()),
+            other => other?,
+        };
+        self.directories.forget();
+        remove_in(&parent, OsStr::from_bytes(name)).map_err(|source| UnpackError::Entry {
+            name: UnpackError::printable(&path.join(&b'/')),
+            action: "remove what was deleted",
+            source,
+        })
     }
 
     /// Makes the entry with the cleaned `path`.
@@ -160,7 +193,10 @@ impl Extractor {
     }
 
     fn remove_replaced(&mut self) -> Result<(), UnpackError> {
-        let Some(directory) = self.replaced.directory.take() else {
+        let Replaced::Beside { directory, .. } = &mut self.replaced else {
+            return Ok(());
+        };
+        let Some(directory) = directory.take() else {
             return Ok(());
         };
         // The link in procfs leads to exactly that directory.
@@ -408,19 +444,29 @@ impl Extractor {
 
 impl Replaced {
     fn take(&mut self, root: &InRoot, parent: &Rc<Directory>, name: &OsStr) -> io::Result<()> {
-        let directory = match &self.directory {
+        let Self::Beside { directory, count } = self else {
+            return remove_in(parent, name);
+        };
+        let directory = match directory {
             Some(directory) => directory,
             None => {
                 rustix::fs::mkdirat(root, REPLACED, Mode::from_raw_mode(0o700))?;
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let opened = rustix::fs::openat(root, REPLACED, flags, Mode::empty())?;
-                self.directory.insert(opened)
+                directory.insert(opened)
             }
         };
-        self.count += 1;
-        let aside = self.count.to_string();
+        *count += 1;
+        let aside = count.to_string();
         Ok(rustix::fs::renameat(&parent.fd, name, directory, aside)?)
     }
+}
+
+/// Removes a file or a tree of a directory, following nothing.
+fn remove_in(parent: &Directory, name: &OsStr) -> io::Result<()> {
+    // The link in procfs leads to exactly that directory.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.fd.as_raw_fd())).join(name);
+    remove_tree(&path).map_err(io::Error::other)
 }
 
 /// Content of an entry, piece by piece.
