@@ -28,6 +28,7 @@ pub(crate) const INSIDE: &[(&str, &str)] = &[
     ("crioxide-pull", "crioxide-store"),
     ("crioxide-cni-plugins", "crioxide-cni"),
     ("crioxide-cni-plugins", "crioxide-netlink"),
+    ("crioxide-criu-images", "crioxide-confinement"),
     ("crioxide-oci-runtime-builtin", "crioxide-oci-runtime"),
     ("crioxide-oci-runtime-builtin", "crioxide-cgroups"),
     ("crioxide-oci-runtime-builtin", "crioxide-confinement"),

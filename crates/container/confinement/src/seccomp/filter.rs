@@ -79,6 +79,11 @@ impl Filter {
         self.flags.new_listener
     }
 
+    /// Whether actions other than allow are logged.
+    pub fn is_logged(&self) -> bool {
+        self.flags.log
+    }
+
     /// Puts the calling thread under the filter for good; returns the notification descriptor if the filter notifies.
     ///
     /// # Errors
