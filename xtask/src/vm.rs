@@ -89,6 +89,7 @@ const WHOLE: Scope = Scope {
         "smoke::",
         "handlers::",
         "lifecycle::checkpoint",
+        "lifecycle::restore",
         "resources::",
         "security::limits",
         "security::user_namespaces",

@@ -67,6 +67,7 @@ pub struct ImageBuilder {
     platform: (String, String),
     config: Value,
     layers: Vec<(Layer, Compression)>,
+    annotations: Value,
 }
 
 impl ImageBuilder {
@@ -78,6 +79,7 @@ impl ImageBuilder {
             platform: ("linux".to_owned(), architecture().to_owned()),
             config: json!({"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}),
             layers: Vec::new(),
+            annotations: json!({}),
         }
     }
 
@@ -102,6 +104,13 @@ impl ImageBuilder {
     #[must_use]
     pub fn configure(mut self, key: &str, value: Value) -> Self {
         self.config[key] = value;
+        self
+    }
+
+    /// Sets an annotation of the manifest.
+    #[must_use]
+    pub fn annotate(mut self, key: &str, value: &str) -> Self {
+        self.annotations[key] = value.into();
         self
     }
 
@@ -140,12 +149,15 @@ impl ImageBuilder {
             "history": history,
         });
         let config = Blob::new(config_type(self.format), serde_json::to_vec(&config)?);
-        let manifest = json!({
+        let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": manifest_type(self.format),
             "config": config.descriptor(),
             "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
         });
+        if self.annotations != json!({}) {
+            manifest["annotations"] = self.annotations;
+        }
         Ok(Image {
             manifest: Blob::new(manifest_type(self.format), serde_json::to_vec(&manifest)?),
             config,

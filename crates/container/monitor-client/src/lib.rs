@@ -16,8 +16,9 @@ mod spawner;
 
 pub use attach::AttachConnection;
 pub use crioxide_monitor_protocol::{
-    ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
-    ForeignContainer, MonitorCgroup, MonitorConfig, Program, RuntimeCommand, StdinMode, StdioMode,
+    Checkpoint, ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
+    ForeignContainer, MonitorCgroup, MonitorConfig, Program, RestoreContainer, RuntimeCommand,
+    StdinMode, StdioMode,
 };
 pub use error::MonitorError;
 pub use exec::{ExecDescriptors, ExecHandle, ExecTarget};

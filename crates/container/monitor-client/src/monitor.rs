@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crioxide_monitor_protocol::{
-    ClientFrame, ContainerReport, CreateContainer, ExitReport, Reply, Request, VERSION, encode,
+    ClientFrame, ContainerReport, CreateContainer, ExitReport, Reply, Request, RestoreContainer,
+    VERSION, encode,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -182,6 +183,19 @@ impl Monitor {
         match self.ask("create", request, &[], timeout).await? {
             Reply::Created { pid, warnings } => Ok(Created { pid, warnings }),
             _ => Err(MonitorError::Unexpected { request: "create" }),
+        }
+    }
+
+    /// Makes a container of a checkpoint. It runs; on failure nothing is left of it.
+    ///
+    /// # Errors
+    /// As for [`Monitor::create`]; and a monitor of an older version, which cannot do it.
+    pub async fn restore(&self, request: RestoreContainer) -> Result<Created, MonitorError> {
+        let timeout = Duration::from_millis(request.container.timeout_ms) + CREATE_MARGIN;
+        let request = Request::RestoreContainer(Box::new(request));
+        match self.ask("restore", request, &[], timeout).await? {
+            Reply::Created { pid, warnings } => Ok(Created { pid, warnings }),
+            _ => Err(MonitorError::Unexpected { request: "restore" }),
         }
     }
 

@@ -52,7 +52,14 @@ impl Monitor {
                 }))
             }
             Request::List { from } => Ok(Some(self.list(from))),
-            Request::CreateContainer(request) => self.create_container(&request, to).map(|()| None),
+            Request::CreateContainer(request) => {
+                let made = self.create_container(&request, None, to);
+                made.map(|()| None)
+            }
+            Request::RestoreContainer(request) => {
+                let made = self.create_container(&request.container, Some(&request.checkpoint), to);
+                made.map(|()| None)
+            }
             Request::Exec(request) => self.exec(&request, incoming.descriptors, to).map(|()| None),
             Request::KillExec { exec, signal } => self.kill_exec(&exec, signal).map(done),
             Request::ReopenLog { id } => {

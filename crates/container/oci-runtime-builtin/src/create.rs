@@ -1,6 +1,6 @@
 //! Creating a container, up to the point where only a start is missing.
 
-mod prepare;
+pub(crate) mod prepare;
 mod spawn;
 
 use std::fs::DirBuilder;
@@ -161,11 +161,12 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, CreateError> {
     let state = StateDirectory::at(request.root, request.id)?;
     let mut unfinished = Unfinished::begin(state, request.init_parent)?;
     let mut warnings = Vec::new();
-    let cgroup = prepare::cgroup(&request, &bundle, &mut warnings)?;
+    let named = (request.id, request.cgroup_driver);
+    let cgroup = prepare::cgroup(named, &bundle, &mut warnings)?;
     unfinished.cgroup = Some(cgroup.clone());
     let fifo = make_fifo(&unfinished.state)?;
     let systemd_cgroup = request.cgroup_driver == Driver::Systemd;
-    let cgroup_path = prepare::cgroup_path(&request, &bundle);
+    let cgroup_path = prepare::cgroup_path(request.id, request.cgroup_driver, &bundle);
     let (id, pid_file, parent) = (request.id, request.pid_file, request.init_parent);
     let plan = prepare::plan(request, &bundle, &cgroup, fifo)?;
     let new_user = plan.namespaces.is_new(LinuxNamespaceType::User);
@@ -187,13 +188,32 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, CreateError> {
     if let Some(adjustment) = bundle.process.oom_score_adj() {
         warnings.extend(set_oom_score(pid, adjustment));
     }
-    unfinished.state.save(&ContainerRecord {
+    let record = record(id, &bundle, pid, (cgroup_path, systemd_cgroup));
+    unfinished
+        .state
+        .save(&record.ok_or(CreateError::InitDied)?)?;
+    if let Some(path) = pid_file {
+        write_pid(path, pid)?;
+    }
+    ours.let_go()?;
+    unfinished.finish();
+    Ok(Created { pid, warnings })
+}
+
+/// What is remembered of a container; `None` when its first process has ended.
+pub(crate) fn record(
+    id: &str,
+    bundle: &Bundle,
+    pid: Pid,
+    (cgroup_path, systemd_cgroup): (String, bool),
+) -> Option<ContainerRecord> {
+    Some(ContainerRecord {
         version: ContainerRecord::VERSION,
         id: id.to_owned(),
         bundle: bundle.directory.clone(),
         rootfs: bundle.root_path.clone(),
         pid: pid.as_raw_nonzero().get(),
-        start_time: process_start(pid).ok_or(CreateError::InitDied)?,
+        start_time: process_start(pid)?,
         created: std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |since| since.as_secs()),
@@ -201,18 +221,16 @@ pub fn create(request: CreateRequest<'_>) -> Result<Created, CreateError> {
         systemd_cgroup,
         hooks: bundle.spec.hooks().clone(),
         annotations: bundle.spec.annotations().clone(),
-    })?;
-    if let Some(path) = pid_file {
-        let options = AtomicOptions {
-            mode: 0o644,
-            sync: Sync::None,
-        };
-        atomic_write(path, pid.as_raw_nonzero().to_string().as_bytes(), options)
-            .map_err(CreateError::PidFile)?;
-    }
-    ours.let_go()?;
-    unfinished.finish();
-    Ok(Created { pid, warnings })
+    })
+}
+
+pub(crate) fn write_pid(path: &Path, pid: Pid) -> Result<(), CreateError> {
+    let options = AtomicOptions {
+        mode: 0o644,
+        sync: Sync::None,
+    };
+    atomic_write(path, pid.as_raw_nonzero().to_string().as_bytes(), options)
+        .map_err(CreateError::PidFile)
 }
 
 /// Listens to the first process until it is ready, and runs the hooks on the host's side.
@@ -308,8 +326,8 @@ fn make_fifo(state: &StateDirectory) -> Result<OwnedFd, CreateError> {
 
 /// What exists of a container that is not finished, to be given back if it never is.
 #[derive(Debug)]
-struct Unfinished {
-    state: StateDirectory,
+pub(crate) struct Unfinished {
+    pub(crate) state: StateDirectory,
     cgroup: Option<Cgroup>,
     init: Option<spawn::Spawned>,
     parent: InitParent,
@@ -318,7 +336,7 @@ struct Unfinished {
 
 impl Unfinished {
     /// Claims the id by making its directory.
-    fn begin(state: StateDirectory, parent: InitParent) -> Result<Self, CreateError> {
+    pub(crate) fn begin(state: StateDirectory, parent: InitParent) -> Result<Self, CreateError> {
         let failed = |path: &Path, source| CreateError::StateFile {
             action: "make",
             path: path.to_owned(),
@@ -346,7 +364,7 @@ impl Unfinished {
         }
     }
 
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.finished = true;
     }
 }

@@ -16,9 +16,9 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
-mod checkpoint;
 pub mod cli;
 mod create;
+mod criu;
 mod exec;
 mod features;
 mod hooks;
@@ -32,6 +32,7 @@ mod sync;
 
 pub use bundle::BundleError;
 pub use create::{CreateError, CreateRequest, Created, InitParent, SessionKeyring, create};
+pub use criu::restore::{RestoreError, RestoreRequest, restore};
 pub use exec::{ExecError, ExecRequest, Executed, exec};
 pub use hooks::HookError;
 pub use process::command::CommandError;

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::checkpoint;
+use crate::criu::dump;
 use crate::hooks;
 use crate::process::end;
 use crate::record::{ContainerRecord, RecordError, StateDirectory};
@@ -263,7 +263,7 @@ impl OciRuntime for BuiltinRuntime {
         let pid = record
             .init()
             .ok_or_else(|| RuntimeError::NotRunning { id: id.to_owned() })?;
-        checkpoint::take(&record, pid, request).map_err(failed("checkpoint", id))
+        dump::take(&record, pid, request).map_err(failed("checkpoint", id))
     }
 
     fn features(&self) -> Result<Features, RuntimeError> {

@@ -106,3 +106,25 @@ pub struct CreateContainer {
     /// How long the runtime may take.
     pub timeout_ms: u64,
 }
+
+/// What a container's processes are restored from, instead of making a first one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The program that reads the state of processes.
+    pub criu: PathBuf,
+    /// The directory with their images.
+    pub images: PathBuf,
+    /// The directory that gets `restore.log`.
+    pub work: PathBuf,
+}
+
+/// Request to make a container of a checkpoint; it runs at once.
+///
+/// A request of its own, because a monitor that does not know it must not make a new container instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreContainer {
+    /// The container.
+    pub container: CreateContainer,
+    /// Its processes.
+    pub checkpoint: Checkpoint,
+}

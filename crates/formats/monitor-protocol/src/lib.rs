@@ -18,7 +18,10 @@ mod request;
 mod spawner;
 
 pub use codec::{CodecError, MAX_PACKET, decode, encode};
-pub use container::{ContainerLog, CreateContainer, RuntimeCommand, StdinMode, StdioMode};
+pub use container::{
+    Checkpoint, ContainerLog, CreateContainer, RestoreContainer, RuntimeCommand, StdinMode,
+    StdioMode,
+};
 pub use event::{ContainerReport, Event, ExitReport};
 pub use exec::{ExecRequest, ExecStdio, ForeignContainer};
 pub use failure::{Failure, FailureKind};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerReport, CreateContainer, Event, ExecRequest, Failure};
+use crate::{ContainerReport, CreateContainer, Event, ExecRequest, Failure, RestoreContainer};
 
 /// A request with the number its reply will carry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum Request {
     },
     /// Makes a container, up to but not including its start.
     CreateContainer(Box<CreateContainer>),
+    /// Makes a container of a checkpoint, which runs.
+    RestoreContainer(Box<RestoreContainer>),
     /// Runs a process in a container.
     Exec(ExecRequest),
     /// Signals an exec's process group.

@@ -79,6 +79,18 @@ fn requests() {
         "create_builtin",
         &frame(Request::CreateContainer(Box::new(terminal))),
     );
+    let restore = RestoreContainer {
+        container: create(),
+        checkpoint: Checkpoint {
+            criu: "/usr/sbin/criu".into(),
+            images: "/var/lib/c1/restoring/checkpoint".into(),
+            work: "/var/lib/c1/restoring".into(),
+        },
+    };
+    check(
+        "restore",
+        &frame(Request::RestoreContainer(Box::new(restore))),
+    );
     let stdio = ExecStdio::Descriptors {
         stdin: false,
         stdout: true,

@@ -49,6 +49,9 @@ pub struct ContainerState {
     /// Whether the seccomp notifier stopped it.
     #[serde(skip_serializing_if = "is_default")]
     pub seccomp_killed: bool,
+    /// Whether its process is, or is to be, restored from a checkpoint. CRI-O does not record it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub restored: bool,
     /// Why it could not be started.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,

@@ -144,6 +144,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         backend: Arc::new(backend),
         checkpoints: Arc::new(StoreCheckpoints {
             store: store.clone(),
+            driver,
         }),
         stats: Arc::new(KernelStats::new(
             driver,
@@ -423,7 +424,8 @@ fn checkpoint_support(config: &Config) -> CheckpointSupport {
         return CheckpointSupport::None;
     }
     match search("criu") {
-        Some(_) => CheckpointSupport::Checkpoint,
+        Some(_) if level == CheckpointLevel::CheckpointOnly => CheckpointSupport::Checkpoint,
+        Some(_) => CheckpointSupport::Restore,
         None => {
             tracing::info!("Checkpoint/restore support disabled: CRIU binary not found in $PATH");
             CheckpointSupport::None

@@ -74,6 +74,12 @@ impl Container {
         )
     }
 
+    /// It is to be restored from a checkpoint, and has no process until it is started.
+    pub(crate) fn awaits_restore(&self) -> bool {
+        let state = self.state.borrow();
+        state.restored && state.init_pid == 0 && state.status == ContainerStatus::Created
+    }
+
     pub(crate) fn init(&self) -> ProcessId {
         let state = self.state.borrow();
         ProcessId {

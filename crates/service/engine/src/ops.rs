@@ -3,7 +3,7 @@
 pub(crate) mod undo;
 
 mod accounts;
-mod checkpoint_container;
+mod checkpoint;
 mod create_container;
 mod exec;
 mod exits;

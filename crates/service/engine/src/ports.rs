@@ -16,9 +16,12 @@ use std::sync::Arc;
 
 pub use backend::{
     Adoption, Backend, CheckpointProcess, ContainerProcess, CreateProcess, ExecOutput, ExecProcess,
-    ExitReport, KillScope, MonitorReport, PodHome, ProcessId,
+    ExitReport, KillScope, MonitorReport, PodHome, ProcessId, RestoreProcess,
 };
-pub use checkpoints::{CheckpointContent, CheckpointSupport, Checkpoints};
+pub use checkpoints::{
+    CheckpointContent, CheckpointOrigin, CheckpointSource, CheckpointSupport, CheckpointTarget,
+    Checkpoints, RestoreFiles,
+};
 pub use detail::{CpuDetail, DeviceIo, Disk, HugePages, MemoryDetail, ProcessDetail, StatsDetail};
 pub use host::{
     ConfinementRequest, DevicesRequest, HooksRequest, LabelRequest, Labels, MissingSource,

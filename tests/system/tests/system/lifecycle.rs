@@ -3,6 +3,7 @@
 mod checkpoint;
 mod deadlines;
 mod events;
+mod restore;
 mod retries;
 
 use anyhow::{Result, ensure};

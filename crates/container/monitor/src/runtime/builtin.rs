@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crioxide_cgroups::Driver;
-use crioxide_monitor_protocol::{CreateContainer, RuntimeCommand};
+use crioxide_monitor_protocol::{Checkpoint, CreateContainer, RuntimeCommand};
 use crioxide_oci_runtime::{DeleteMode, OciRuntime};
 use crioxide_oci_runtime_builtin as runtime;
 
@@ -34,11 +34,7 @@ pub(crate) fn create(request: &CreateContainer, console: Option<&Path>) -> Resul
         } else {
             runtime::RootSwitch::Pivot
         },
-        cgroup_driver: if *systemd_cgroup {
-            Driver::Systemd
-        } else {
-            Driver::Cgroupfs
-        },
+        cgroup_driver: driver(*systemd_cgroup),
         preserved_descriptors: 0,
         keyring: runtime::SessionKeyring::New,
         init_parent: runtime::InitParent::Caller,
@@ -48,6 +44,43 @@ pub(crate) fn create(request: &CreateContainer, console: Option<&Path>) -> Resul
         created.pid.as_raw_nonzero().get(),
         &created.warnings,
     ))
+}
+
+/// Makes the container of a checkpoint; its first process becomes a child of the monitor. The text is for
+/// [`parse_report`].
+pub(crate) fn restore(
+    request: &CreateContainer,
+    checkpoint: &Checkpoint,
+) -> Result<String, String> {
+    let RuntimeCommand::Builtin {
+        root,
+        systemd_cgroup,
+    } = &request.runtime
+    else {
+        return Err(wrong_runtime());
+    };
+    let restored = runtime::restore(&runtime::RestoreRequest {
+        id: &request.id,
+        bundle: &request.bundle,
+        root,
+        pid_file: &request.bundle.join("pidfile"),
+        cgroup_driver: driver(*systemd_cgroup),
+        criu: &checkpoint.criu,
+        images: &checkpoint.images,
+        work: &checkpoint.work,
+    })
+    .map_err(|error| chain(&error))?;
+    Ok(report(
+        restored.pid.as_raw_nonzero().get(),
+        &restored.warnings,
+    ))
+}
+
+fn driver(systemd: bool) -> Driver {
+    match systemd {
+        true => Driver::Systemd,
+        false => Driver::Cgroupfs,
+    }
 }
 
 /// Runs the process of the document at `process` in a container; it becomes a child of the monitor. The text is for

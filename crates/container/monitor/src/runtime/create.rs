@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_monitor_protocol::{
-    CreateContainer, Failure, FailureKind, Reply, RuntimeCommand, StdioMode,
+    Checkpoint, CreateContainer, Failure, FailureKind, Reply, RuntimeCommand, StdioMode,
 };
 use crioxide_sys::reap::Ending;
 use rustix::net::SocketType;
@@ -28,10 +28,12 @@ use crate::watcher::{ContainerKey, Source};
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Monitor {
-    /// Prepares everything and starts the runtime; the answer follows when that has ended.
+    /// Prepares everything and starts the runtime; the answer follows when that has ended. With a checkpoint the container
+    /// is restored.
     pub(crate) fn create_container(
         &mut self,
         request: &CreateContainer,
+        checkpoint: Option<&Checkpoint>,
         reply: ReplyTo,
     ) -> Result<(), Failure> {
         validate(request).map_err(|text| Failure::new(FailureKind::Protocol, text))?;
@@ -42,7 +44,7 @@ impl Monitor {
         let key = self.next_key;
         self.next_key += 1;
         let (mut container, ends) = prepare(key, request)?;
-        let started = self.start_runtime(&mut container, request, ends, reply);
+        let started = self.start_runtime(&mut container, (request, checkpoint), ends, reply);
         match started {
             Ok(child) => {
                 self.children.push(child);
@@ -60,7 +62,7 @@ impl Monitor {
     fn start_runtime(
         &mut self,
         container: &mut Container,
-        request: &CreateContainer,
+        (request, checkpoint): (&CreateContainer, Option<&Checkpoint>),
         ends: ChildEnds,
         reply: ReplyTo,
     ) -> io::Result<RuntimeChild> {
@@ -78,12 +80,15 @@ impl Monitor {
             reply,
         };
         let deadline = Some(Instant::now() + Duration::from_millis(request.timeout_ms));
-        let call = || builtin::create(request, console.as_deref());
+        let call = || match checkpoint {
+            Some(checkpoint) => builtin::restore(request, checkpoint),
+            None => builtin::create(request, console.as_deref()),
+        };
         let work = match &request.runtime {
             RuntimeCommand::Builtin { .. } => Work::Call(&call),
             RuntimeCommand::Command { path, .. } => Work::Execute {
                 path,
-                args: create_args(request, console.as_ref()),
+                args: create_args(request, checkpoint, console.as_ref()),
             },
         };
         RuntimeChild::start(&work, ends, &self.child_settings, purpose, deadline)
@@ -318,9 +323,25 @@ fn cgroup_of(request: &CreateContainer) -> Option<Cgroup> {
     Some(Cgroup::at(CgroupLayout::host().ok()?, path))
 }
 
-fn create_args(request: &CreateContainer, console: Option<&PathBuf>) -> Vec<OsString> {
+fn create_args(
+    request: &CreateContainer,
+    checkpoint: Option<&Checkpoint>,
+    console: Option<&PathBuf>,
+) -> Vec<OsString> {
     let mut args = global_args(&request.runtime);
-    args.push("create".into());
+    match checkpoint {
+        None => args.push("create".into()),
+        Some(checkpoint) => {
+            args.extend(["restore", "--detach", "--file-locks"].map(OsString::from));
+            for (flag, path) in [
+                ("--image-path", &checkpoint.images),
+                ("--work-path", &checkpoint.work),
+            ] {
+                args.push(flag.into());
+                args.push(path.into());
+            }
+        }
+    }
     args.push("--bundle".into());
     args.push(request.bundle.clone().into());
     args.push("--pid-file".into());

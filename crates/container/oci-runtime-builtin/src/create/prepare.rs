@@ -18,7 +18,7 @@ use crate::rootfs::mounts::source::{PreparedMount, copy_tree};
 use crate::setup_error::at;
 
 /// The configured cgroup path, or the usual one.
-pub(super) fn cgroup_path(request: &CreateRequest<'_>, bundle: &Bundle) -> String {
+pub(crate) fn cgroup_path(id: &str, driver: Driver, bundle: &Bundle) -> String {
     match bundle
         .linux
         .cgroups_path()
@@ -26,21 +26,19 @@ pub(super) fn cgroup_path(request: &CreateRequest<'_>, bundle: &Bundle) -> Strin
         .map(|path| path.display().to_string())
     {
         Some(path) if !path.is_empty() => path,
-        _ if request.cgroup_driver == Driver::Systemd => {
-            format!("system.slice:crioxide:{}", request.id)
-        }
-        _ => format!("/{}", request.id),
+        _ if driver == Driver::Systemd => format!("system.slice:crioxide:{id}"),
+        _ => format!("/{id}"),
     }
 }
 
 /// Makes the container's cgroup with its limits.
-pub(super) fn cgroup(
-    request: &CreateRequest<'_>,
+pub(crate) fn cgroup(
+    (id, driver): (&str, Driver),
     bundle: &Bundle,
     warnings: &mut Vec<String>,
 ) -> Result<Cgroup, CreateError> {
     let layout = CgroupLayout::host()?;
-    let path = CgroupPath::parse(&cgroup_path(request, bundle), request.cgroup_driver)?;
+    let path = CgroupPath::parse(&cgroup_path(id, driver, bundle), driver)?;
     let resources = with_default_devices(bundle.linux.resources().clone().unwrap_or_default());
     let (cgroup, notes) = Cgroup::create(layout, path, Some(&resources), None)?;
     warnings.extend(

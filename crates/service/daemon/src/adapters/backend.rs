@@ -20,11 +20,11 @@ use async_trait::async_trait;
 use crioxide_engine::ports::{
     Adoption, AttachSession, Backend, CheckpointProcess, ContainerProcess, CreateProcess,
     ExecOutput, ExecProcess, ExecSession, ExitReport, KillScope, MonitorReport, PodHome, PortError,
-    PortResult, ProcessId, RecordDirs, Session,
+    PortResult, ProcessId, RecordDirs, RestoreProcess, Session,
 };
 use crioxide_monitor_client::{
-    ContainerLog, CreateContainer, FailureKind, ForeignContainer, MonitorError, RuntimeCommand,
-    StdinMode, StdioMode, conmon,
+    Checkpoint, ContainerLog, CreateContainer, Created, FailureKind, ForeignContainer, Monitor,
+    MonitorError, RestoreContainer, RuntimeCommand, StdinMode, StdioMode, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{CheckpointRequest, DeleteMode, OciRuntime, RuntimeError};
@@ -44,6 +44,9 @@ use unattended::{Followed, Unattended, Watcher};
 /// all together take a minute.
 const FORGET_PAUSE: Duration = Duration::from_millis(1);
 const FORGET_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long processes may take to be restored, if no longer time is configured for creations.
+const RESTORE_TIMEOUT_MS: u64 = 240_000;
 
 /// How the runtime of a handler is reached.
 pub(crate) struct HandlerRuntime {
@@ -160,15 +163,20 @@ impl Processes {
                 return Err(error.into());
             }
         };
+        Ok(self.made(request, &monitor, made))
+    }
+
+    /// Follows a container that a monitor made.
+    fn made(&self, request: &CreateProcess, monitor: &Monitor, made: Created) -> ContainerProcess {
         for warning in made.warnings {
             tracing::warn!("Container {}: {warning}", request.id);
         }
         let init = process_id(made.pid);
         self.watch(&request.id, &request.dirs, init.clone(), Watcher::Monitor);
-        Ok(ContainerProcess {
+        ContainerProcess {
             init,
             monitor: process_id(monitor.pid()),
-        })
+        }
     }
 
     /// After a failure: the monitor may have died over it, and a runtime that was killed has a cgroup, and perhaps a
@@ -275,6 +283,40 @@ impl Backend for Processes {
         created
     }
 
+    async fn restore(&self, request: &RestoreProcess) -> PortResult<ContainerProcess> {
+        let container = &request.container;
+        let handler = self.handler(&container.handler)?;
+        if handler.conmon.is_some() {
+            return Err("containers under conmon are not restored from checkpoints".into());
+        }
+        let criu = self.settings.criu.clone();
+        let mut order = self.order(handler, container);
+        order.timeout_ms = order.timeout_ms.max(RESTORE_TIMEOUT_MS);
+        let order = RestoreContainer {
+            container: order,
+            checkpoint: Checkpoint {
+                criu: criu.ok_or("criu is not in $PATH")?,
+                images: request.files.images.clone(),
+                work: request.files.work.clone(),
+            },
+        };
+        let monitor = self.monitor_of(&container.pod).await?;
+        let restored = monitor.restore(order).await;
+        match restored {
+            Ok(made) => Ok(self.made(container, &monitor, made)),
+            Err(error) => {
+                self.give_back_uncreated(container).await;
+                let _ = std::fs::remove_file(&container.log_path);
+                let reason = checkpoints::reason(&request.files.work, "restore.log");
+                let error = crioxide_engine::chain(&error);
+                Err(match reason {
+                    Some(reason) => format!("{error}: {reason}").into(),
+                    None => error.into(),
+                })
+            }
+        }
+    }
+
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()> {
         let id = id.to_string();
         self.with_runtime(handler, move |runtime| runtime.start(&id))
@@ -343,7 +385,7 @@ impl Backend for Processes {
         let taken = self
             .with_runtime(handler, move |runtime| runtime.checkpoint(&name, &wanted))
             .await;
-        taken.map_err(|error| match checkpoints::reason(&work) {
+        taken.map_err(|error| match checkpoints::reason(&work, "dump.log") {
             Some(reason) => format!("{}: {reason}", crioxide_engine::chain(error.as_ref())).into(),
             None => error,
         })

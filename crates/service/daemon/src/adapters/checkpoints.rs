@@ -2,6 +2,8 @@
 
 mod archive;
 mod changes;
+mod import;
+mod source;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -10,7 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use crioxide_engine::ports::{CheckpointContent, Checkpoints, PortError, PortResult, RecordDirs};
+use crioxide_cgroups::Driver;
+use crioxide_engine::ports::{
+    CheckpointContent, CheckpointOrigin, CheckpointSource, CheckpointTarget, Checkpoints,
+    PortError, PortResult, RecordDirs, RestoreFiles,
+};
 use crioxide_names::ContainerId;
 use crioxide_store::{LayerId, Store};
 use rustix::fs::OFlags;
@@ -19,6 +25,9 @@ use crate::blocking;
 
 /// Where a checkpoint is collected. It is there as long as one is being taken.
 const WORK: &str = "checkpointing";
+
+/// Where a checkpoint is brought to that a container is restored from. It is there until the container runs.
+const RESTORE: &str = "restoring";
 
 /// Where criu's images go, in the work directory and in the archive.
 const IMAGES: &str = "checkpoint";
@@ -29,6 +38,8 @@ const LOG_END: u64 = 64 << 10;
 /// The files of checkpoints, in the store.
 pub(crate) struct StoreCheckpoints {
     pub(crate) store: Arc<Store>,
+    /// Who manages cgroups.
+    pub(crate) driver: Driver,
 }
 
 /// Whether a checkpoint was being taken when the daemon ended.
@@ -36,9 +47,14 @@ pub(super) fn is_under_way(dirs: &RecordDirs) -> bool {
     dirs.persistent.join(WORK).exists()
 }
 
-/// What criu's log in `work` names as errors, at its end.
-pub(super) fn reason(work: &Path) -> Option<String> {
-    let mut file = File::open(work.join("dump.log")).ok()?;
+/// Whether a container was to be restored when the daemon ended.
+pub(super) fn is_to_be_restored(dirs: &RecordDirs) -> bool {
+    dirs.persistent.join(RESTORE).exists()
+}
+
+/// What criu's log `name` in `work` names as errors, at its end.
+pub(super) fn reason(work: &Path, name: &str) -> Option<String> {
+    let mut file = File::open(work.join(name)).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))
         .ok()?;
@@ -173,6 +189,38 @@ impl Checkpoints for StoreCheckpoints {
         let work = dirs.persistent.join(WORK);
         blocking::run(move || remove(&work)).await
     }
+
+    async fn describe(&self, source: &CheckpointSource) -> PortResult<CheckpointOrigin> {
+        let (store, source) = (self.store.clone(), source.clone());
+        blocking::run(move || import::describe(&store, &source)).await
+    }
+
+    async fn import(&self, source: &CheckpointSource, target: CheckpointTarget) -> PortResult<()> {
+        let (store, source, driver) = (self.store.clone(), source.clone(), self.driver);
+        blocking::run(move || {
+            let work = target.dirs.persistent.join(RESTORE);
+            let imported = import::import(&store, &source, &target, &work, driver);
+            if imported.is_err() {
+                // The error that led here is the one to report.
+                let _ = remove(&work);
+            }
+            imported
+        })
+        .await
+    }
+
+    fn imported(&self, dirs: &RecordDirs) -> RestoreFiles {
+        let work = dirs.persistent.join(RESTORE);
+        RestoreFiles {
+            images: work.join(IMAGES),
+            work,
+        }
+    }
+
+    async fn forget(&self, dirs: &RecordDirs) -> PortResult<()> {
+        let work = dirs.persistent.join(RESTORE);
+        blocking::run(move || remove(&work)).await
+    }
 }
 
 #[cfg(test)]
@@ -182,11 +230,11 @@ mod tests {
     #[test]
     fn the_log_of_criu_names_the_reason() {
         let work = tempfile::tempdir().unwrap();
-        assert_eq!(reason(work.path()), None);
+        assert_eq!(reason(work.path(), "dump.log"), None);
         let log = "(00.1) fine\n(00.2) Error (criu/a.c:1): first\n(00.3) Error (criu/sk-inet.c:188): inet: Connected TCP socket, consider using --tcp-established option.\n(00.4) Error (criu/cr-dump.c:2): Dumping FAILED.\n(00.5) Error (x.c:3): last\n";
         fs::write(work.path().join("dump.log"), log).unwrap();
         assert_eq!(
-            reason(work.path()).unwrap(),
+            reason(work.path(), "dump.log").unwrap(),
             "inet: Connected TCP socket, consider using --tcp-established option.; Dumping FAILED.; last"
         );
     }

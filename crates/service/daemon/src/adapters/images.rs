@@ -39,6 +39,12 @@ pub(crate) struct StoreImages {
     pub(crate) engine: OnceLock<Engine>,
 }
 
+/// Names of the container whose checkpoint an image holds: CRI-O's, and that of the tools around it.
+const CHECKPOINT_ANNOTATIONS: &[&str] = &[
+    "io.kubernetes.cri-o.annotations.checkpoint.name",
+    "org.criu.checkpoint.container.name",
+];
+
 impl StoreImages {
     fn cri_image(&self, info: &ImageInfo) -> v1::Image {
         let (uid, username) = match &info.user {
@@ -144,6 +150,9 @@ impl ImageService for StoreImages {
             name: info.repo_tags.first().cloned().unwrap_or_default(),
             repo_digests: info.repo_digests.clone(),
             config: facts(&info),
+            checkpoint: CHECKPOINT_ANNOTATIONS
+                .iter()
+                .find_map(|name| info.annotations.get(*name).cloned()),
         }))
     }
 

@@ -166,6 +166,7 @@ fn load_one(store: &Store, record: &ContainerRecord) -> PortResult<Option<Stored
         stopped: is_marked(&dirs, Marker::Stopped),
         network_stopped: is_marked(&dirs, Marker::NetworkStopped),
         checkpointing: super::checkpoints::is_under_way(&dirs),
+        restoring: super::checkpoints::is_to_be_restored(&dirs),
         dirs,
     }))
 }

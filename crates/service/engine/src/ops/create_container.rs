@@ -3,17 +3,19 @@
 //! As with pods, the store's record comes first and state.json last: only a container that has it exists after a
 //! restart.
 
+mod checkpoint;
 mod plan;
 mod records;
 mod request;
 mod spec;
 mod volumes;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crioxide_cri_api::v1;
 use crioxide_names::ContainerId;
 use crioxide_node_records::record_names;
+use oci_spec::runtime::Spec;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
@@ -22,11 +24,13 @@ use crate::{
     error::Context as _,
     ops::undo::Undo,
     ops::{exits::now_nanoseconds, run_pod},
+    ports::{CheckpointTarget, ContainerProcess, RecordDirs},
 };
+use checkpoint::Checkpoint;
 use plan::Plan;
 use records::{annotations, create_process, created_state, new_record};
 
-pub(crate) use records::cri_resources;
+pub(crate) use records::{cri_resources, has_process};
 
 impl Engine {
     /// Makes a container, or joins the making of the one with the same pod, name and attempt.
@@ -157,18 +161,15 @@ impl Engine {
         let saved = ports.records.save_config(&dirs, json).await;
         saved.doing(|| format!("failed to record container {}", plan.name))?;
 
-        let handler = plan.pod.info.runtime_handler.clone();
-        let process = ports
-            .backend
-            .create(&create_process(plan, &dirs, &handler, &spec))
-            .await;
-        let process = process.doing(|| "container create failed".to_owned())?;
-        let (backend, pod, id) = (ports.backend.clone(), plan.pod.id.clone(), plan.id.clone());
-        let (owned_dirs, owned_handler) = (dirs.clone(), handler.clone());
-        undo.push("the container's process", move || async move {
-            backend.delete(&pod, &owned_handler, &id, &owned_dirs).await
-        });
-        let state = created_state(plan, &dirs, &process, &info, created);
+        let process = match &plan.checkpoint {
+            None => Some(self.make_process(plan, &dirs, &spec, undo).await?),
+            Some(checkpoint) => {
+                self.import(plan, checkpoint, (&dirs, &rootfs), &spec, undo)
+                    .await?;
+                None
+            }
+        };
+        let state = created_state(plan, &dirs, process.as_ref(), &info, created);
         let json = state
             .to_json()
             .map_err(|error| EngineError::failed("write state.json", &error))?;
@@ -179,7 +180,7 @@ impl Engine {
             pod: plan.pod.id.clone(),
             info,
             dirs,
-            handler,
+            handler: plan.pod.info.runtime_handler.clone(),
             resources: std::sync::RwLock::new(cri_resources(&spec)),
             spec: Arc::new(spec),
             privileged: plan.privileged,
@@ -190,5 +191,52 @@ impl Engine {
             announced: std::sync::Mutex::default(),
             entry: crate::view::ContainerEntry::default(),
         })
+    }
+
+    async fn make_process(
+        &self,
+        plan: &Plan,
+        dirs: &RecordDirs,
+        spec: &Spec,
+        undo: &mut Undo,
+    ) -> Result<ContainerProcess, EngineError> {
+        let backend = &self.inner.ports.backend;
+        let handler = plan.pod.info.runtime_handler.clone();
+        let process = backend
+            .create(&create_process(plan, dirs, &handler, spec))
+            .await;
+        let process = process.doing(|| "container create failed".to_owned())?;
+        let (backend, pod, id) = (backend.clone(), plan.pod.id.clone(), plan.id.clone());
+        let owned_dirs = dirs.clone();
+        undo.push("the container's process", move || async move {
+            backend.delete(&pod, &handler, &id, &owned_dirs).await
+        });
+        Ok(process)
+    }
+
+    /// Brings in what the container's processes are restored from at its start.
+    async fn import(
+        &self,
+        plan: &Plan,
+        checkpoint: &Checkpoint,
+        (dirs, rootfs): (&RecordDirs, &Path),
+        spec: &Spec,
+        undo: &mut Undo,
+    ) -> Result<(), EngineError> {
+        checkpoint.check_mounts(spec)?;
+        let checkpoints = self.inner.ports.checkpoints.clone();
+        let target = CheckpointTarget {
+            dirs: dirs.clone(),
+            root: rootfs.to_owned(),
+            spec: Arc::new(spec.clone()),
+            log_path: plan.log_path.clone(),
+        };
+        let imported = checkpoints.import(&checkpoint.source, target).await;
+        imported.doing(|| format!("failed to restore from checkpoint {}", checkpoint.name))?;
+        let owned_dirs = dirs.clone();
+        undo.push("the imported checkpoint", move || async move {
+            checkpoints.forget(&owned_dirs).await
+        });
+        Ok(())
     }
 }

@@ -99,6 +99,9 @@ impl Engine {
 
     /// Looks at the host for a container whose exit may have been missed.
     pub(crate) async fn recheck(&self, container: &Container) {
+        if container.awaits_restore() {
+            return;
+        }
         let init = container.init();
         let report = self
             .inner

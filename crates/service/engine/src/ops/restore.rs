@@ -313,7 +313,10 @@ impl Engine {
         if record.checkpointing {
             self.end_interrupted_checkpoint(&container).await;
         }
-        if container.is_alive() {
+        let unrestored = self
+            .end_interrupted_restore(&container, record.restoring)
+            .await;
+        if container.is_alive() && !unrestored {
             self.recheck(&container).await;
         }
         Ok(container)

@@ -27,27 +27,28 @@ impl Engine {
             // Before the start: an exit that comes at once must find the container running.
             let started = go_time::from_unix_nanoseconds(now_nanoseconds());
             engine.start_begins(&container);
+            let restores = container.awaits_restore();
             let running = container.change(|state| {
                 if state.status == ContainerStatus::Created {
                     state.status = ContainerStatus::Running;
                     state.started = started;
                 }
             });
-            let result = engine
-                .inner
-                .ports
-                .backend
-                .start(&container.handler, &container.id)
-                .await;
-            match result.doing(|| format!("failed to start container {}", container.id)) {
+            let backend = &engine.inner.ports.backend;
+            let result = match restores {
+                true => engine.restore_processes(&container).await,
+                false => {
+                    let started = backend.start(&container.handler, &container.id).await;
+                    started.doing(|| format!("failed to start container {}", container.id))
+                }
+            };
+            match result {
                 Ok(()) => {
                     engine.save_state(&container).await;
                     engine.start_ended(&container, Some(&running));
-                    tracing::info!(
-                        "Started container {}: {}",
-                        container.id,
-                        container.info.name
-                    );
+                    let done = if restores { "Restored" } else { "Started" };
+                    let (id, name) = (&container.id, &container.info.name);
+                    tracing::info!("{done} container {id}: {name}");
                     Ok(())
                 }
                 Err(error) => {
@@ -60,10 +61,7 @@ impl Engine {
                     });
                     engine.save_state(&container).await;
                     engine.start_ended(&container, None);
-                    let _ = engine
-                        .inner
-                        .ports
-                        .backend
+                    let _ = backend
                         .delete(
                             &container.pod,
                             &container.handler,

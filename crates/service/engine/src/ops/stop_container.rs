@@ -43,7 +43,7 @@ impl Engine {
         container: &Arc<Container>,
         grace: Duration,
     ) -> Result<(), EngineError> {
-        if !container.is_alive() {
+        if !container.is_alive() || self.stop_unrestored(container).await {
             return Ok(());
         }
         let deadline = Instant::now() + grace;

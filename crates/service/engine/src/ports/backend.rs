@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use crioxide_names::{ContainerId, PodId};
 
-use super::{AttachSession, ExecSession, PortResult, RecordDirs, Session};
+use super::{AttachSession, ExecSession, PortResult, RecordDirs, RestoreFiles, Session};
 
 /// A process, told from later ones with the same number by its start time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,6 +64,15 @@ pub struct CreateProcess {
     pub stdin: bool,
     /// Standard input closes when the first attached client leaves.
     pub stdin_once: bool,
+}
+
+/// A container whose processes are to be restored from a checkpoint.
+#[derive(Debug, Clone)]
+pub struct RestoreProcess {
+    /// The container.
+    pub container: CreateProcess,
+    /// The processes.
+    pub files: RestoreFiles,
 }
 
 /// A created container's process.
@@ -170,6 +179,8 @@ pub trait Backend: Send + Sync {
     async fn adopt_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<Adoption>;
     /// Makes a container, ready to be started.
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess>;
+    /// Makes a container of a checkpoint. It runs.
+    async fn restore(&self, request: &RestoreProcess) -> PortResult<ContainerProcess>;
     /// Runs the user's process.
     async fn start(&self, handler: &str, id: &ContainerId) -> PortResult<()>;
     /// Sends a signal, past a runtime that does not do it: `init` is the process.

@@ -20,6 +20,8 @@ pub struct ResolvedImage {
     pub repo_digests: Vec<String>,
     /// The parts of its OCI config that make a container.
     pub config: ImageFacts,
+    /// Name of the container whose checkpoint it holds, if that is what it is.
+    pub checkpoint: Option<String>,
 }
 
 /// An OCI artifact of the store that a container can mount.

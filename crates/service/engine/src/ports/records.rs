@@ -69,6 +69,8 @@ pub struct StoredRecord {
     pub network_stopped: bool,
     /// A checkpoint of it was being taken when the daemon ended.
     pub checkpointing: bool,
+    /// The state of processes was imported into it, and they were not restored to the end.
+    pub restoring: bool,
 }
 
 /// Empty files beside config.json that say what has been done already.

@@ -7,6 +7,7 @@ use crate::{
     Engine, EngineError,
     container::{Container, cri_state},
     ops::stop_signal,
+    ports::CheckpointSupport,
     view::{
         filter::{id_matches, labels_match},
         pod::pairs,
@@ -45,12 +46,17 @@ impl Engine {
             ..Default::default()
         };
         if verbose {
-            let info = serde_json::json!({
+            let state = container.state.borrow().clone();
+            let mut info = serde_json::json!({
                 "sandboxID": container.pod.as_str(),
-                "pid": container.state.borrow().init_pid,
+                "pid": state.init_pid,
                 "runtimeSpec": &*container.spec,
                 "privileged": container.privileged,
             });
+            if self.inner.settings.checkpoints != CheckpointSupport::None {
+                info["checkpointedAt"] = go_time::format(state.checkpointed_time).into();
+                info["restored"] = state.restored.into();
+            }
             response.info.insert("info".to_owned(), info.to_string());
         }
         Ok(response)

@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crioxide_cri_api::v1::ContainerState;
+use crioxide_cri_api::v1::{self, ContainerState};
+use crioxide_engine::Engine;
 use crioxide_engine::ErrorKind;
-use crioxide_engine::ports::{CheckpointContent, Checkpoints, PortResult, RecordDirs};
-use crioxide_names::ContainerId;
+use crioxide_engine::ports::{
+    CheckpointContent, CheckpointOrigin, CheckpointSource, CheckpointTarget, Checkpoints,
+    PortResult, RecordDirs, RestoreFiles,
+};
+use crioxide_names::{ContainerId, PodId};
 
 use crate::{
     host::{FakeHost, Fault},
-    requests::{created, state},
+    requests::{container, created, pod, state},
 };
 
 #[async_trait]
@@ -32,6 +36,33 @@ impl Checkpoints for FakeHost {
 
     async fn end(&self, _: &RecordDirs) -> PortResult<()> {
         self.give("checkpoint");
+        Ok(())
+    }
+
+    async fn describe(&self, _: &CheckpointSource) -> PortResult<CheckpointOrigin> {
+        self.step("describe").await?;
+        Ok(CheckpointOrigin {
+            image_name: "busybox".to_owned(),
+            mounted: vec!["/etc/hosts".into()],
+            ..CheckpointOrigin::default()
+        })
+    }
+
+    async fn import(&self, _: &CheckpointSource, _: CheckpointTarget) -> PortResult<()> {
+        self.step("import").await?;
+        self.take("imported");
+        Ok(())
+    }
+
+    fn imported(&self, dirs: &RecordDirs) -> RestoreFiles {
+        RestoreFiles {
+            images: dirs.persistent.join("images"),
+            work: dirs.persistent.clone(),
+        }
+    }
+
+    async fn forget(&self, _: &RecordDirs) -> PortResult<()> {
+        self.give("imported");
         Ok(())
     }
 }
@@ -99,4 +130,133 @@ async fn a_checkpoint_that_was_cut_off_lets_the_container_run_on() {
         assert_eq!(host.held(), before, "{step}");
         assert_eq!(state(&next, &id).0, ContainerState::ContainerRunning);
     }
+}
+
+/// A pod, and a request for a container that is restored from the image or archive.
+async fn restored(engine: &Engine, image: &str) -> (PodId, v1::CreateContainerRequest) {
+    let pod_id = engine.run_pod(pod("pod"), String::new()).await.unwrap();
+    let mut request = container(&pod_id, "pod");
+    let config = request.config.as_mut().unwrap();
+    config.image.as_mut().unwrap().image = image.to_owned();
+    config.mounts.clear();
+    (pod_id, request)
+}
+
+fn info(engine: &Engine, id: &ContainerId) -> serde_json::Value {
+    let status = engine.container_status(id.as_str(), true).unwrap();
+    serde_json::from_str(&status.info["info"]).unwrap()
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_restored_at_the_start() {
+    for image in ["/c.tar", "checkpoint"] {
+        let (host, engine) = FakeHost::new();
+        let (_, request) = restored(&engine, image).await;
+        let id = engine.create_container(request).await.unwrap();
+        let before = host.held();
+        assert!(before.contains(&"imported".to_owned()));
+        assert!(!host.log().contains(&"create".to_owned()));
+        assert_eq!(state(&engine, &id).0, ContainerState::ContainerCreated);
+        assert_eq!(
+            (&info(&engine, &id)["pid"], &info(&engine, &id)["restored"]),
+            (&0.into(), &true.into())
+        );
+        let status = engine.container_status(id.as_str(), false).unwrap();
+        assert_eq!(status.status.unwrap().image.unwrap().image, "busybox");
+
+        engine.start_container(id.as_str()).await.unwrap();
+        assert_eq!(state(&engine, &id).0, ContainerState::ContainerRunning);
+        assert_eq!(info(&engine, &id)["pid"], 43);
+        assert!(!host.held().contains(&"imported".to_owned()));
+        assert!(!host.log().contains(&"start".to_owned()));
+        host.end(&id, 7).await;
+        assert_eq!(state(&engine, &id), (ContainerState::ContainerExited, 7));
+        engine.remove_container(id.as_str()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_restored_leaves_nothing() {
+    let (host, engine) = FakeHost::new();
+    let (_, request) = restored(&engine, "/c.tar").await;
+    let before = host.held();
+    for step in [
+        "describe",
+        "records.create",
+        "mount",
+        "save_config",
+        "import",
+        "save_state",
+    ] {
+        host.fault_at(step, Fault::Fail);
+        let failed = engine.create_container(request.clone()).await.unwrap_err();
+        assert!(
+            failed.message().contains(&format!("broken {step}")),
+            "{failed}"
+        );
+        assert_eq!(host.held(), before, "{step}");
+    }
+    host.no_fault();
+    let mut other = request.clone();
+    other.config.as_mut().unwrap().image.as_mut().unwrap().image = "unknown".to_owned();
+    let failed = engine.create_container(other).await.unwrap_err();
+    assert!(failed.message().contains("not found"), "{failed}");
+
+    let id = engine.create_container(request).await.unwrap();
+    host.fault_at("restore", Fault::Fail);
+    let failed = engine.start_container(id.as_str()).await.unwrap_err();
+    assert!(
+        failed.message().starts_with("failed to restore container"),
+        "{failed}"
+    );
+    assert_eq!(state(&engine, &id).0, ContainerState::ContainerExited);
+    assert!(!host.held().contains(&"imported".to_owned()));
+    host.no_fault();
+    engine.remove_container(id.as_str()).await.unwrap();
+    assert_eq!(host.held(), before);
+}
+
+#[tokio::test]
+async fn one_that_ends_at_once_has_ended() {
+    let (host, engine) = FakeHost::new();
+    let (_, request) = restored(&engine, "/c.tar").await;
+    let id = engine.create_container(request).await.unwrap();
+    *host.exit_in_start.lock().unwrap() = Some(3);
+    engine.start_container(id.as_str()).await.unwrap();
+    assert_eq!(state(&engine, &id), (ContainerState::ContainerExited, 3));
+}
+
+#[tokio::test]
+async fn one_that_waits_for_its_start_is_stopped_without_a_signal() {
+    let (host, engine) = FakeHost::new();
+    let (_, request) = restored(&engine, "/c.tar").await;
+    let id = engine.create_container(request).await.unwrap();
+    let grace = Duration::from_secs(10);
+    engine.stop_container(id.as_str(), grace).await.unwrap();
+    assert_eq!(state(&engine, &id), (ContainerState::ContainerExited, 137));
+    assert!(host.signals.lock().unwrap().is_empty());
+    assert!(engine.start_container(id.as_str()).await.is_err());
+    engine.remove_container(id.as_str()).await.unwrap();
+    assert!(!host.held().contains(&"imported".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_daemon_before_or_during_a_restore() {
+    let (host, engine) = FakeHost::new();
+    let (_, request) = restored(&engine, "/c.tar").await;
+    let id = engine.create_container(request).await.unwrap();
+    let next = host.daemon();
+    next.restore().await.unwrap();
+    assert_eq!(state(&next, &id).0, ContainerState::ContainerCreated);
+
+    host.fault_at("restore", Fault::Hang);
+    let hangs = next.start_container(id.as_str());
+    let waited = tokio::time::timeout(Duration::from_secs(3600), hangs).await;
+    assert!(waited.is_err(), "it was to hang");
+    host.no_fault();
+    let last = host.daemon();
+    last.restore().await.unwrap();
+    assert_eq!(state(&last, &id).0, ContainerState::ContainerExited);
+    assert!(host.log().contains(&"delete".to_owned()));
+    assert!(!host.held().contains(&"imported".to_owned()));
 }

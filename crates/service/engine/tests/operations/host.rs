@@ -161,7 +161,7 @@ fn settings() -> Settings {
         always_pause: false,
         image_volumes: ImageVolumes::Mkdir,
         artifact_mounts: true,
-        checkpoints: CheckpointSupport::Checkpoint,
+        checkpoints: CheckpointSupport::Restore,
         cgroups,
         host: HostFacts {
             cgroup: cgroups,
@@ -327,9 +327,11 @@ impl Network for FakeHost {
 #[async_trait]
 impl ImageService for FakeHost {
     async fn resolve(&self, image: &str) -> PortResult<Option<ResolvedImage>> {
-        Ok((image == "busybox").then(|| ResolvedImage {
+        let known = ["busybox", "checkpoint"].contains(&image);
+        Ok(known.then(|| ResolvedImage {
             id: ImageId::generate(),
             name: image.to_owned(),
+            checkpoint: (image == "checkpoint").then(|| "main".to_owned()),
             repo_digests: Vec::new(),
             config: ImageFacts {
                 cmd: vec!["/bin/sh".to_owned()],

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use crioxide_engine::ports::{
     Adoption, AttachSession, Backend, CheckpointProcess, ContainerProcess, CreateProcess,
     ExecOutput, ExecProcess, ExecSession, ExitReport, KillScope, MonitorReport, PodHome,
-    PortResult, ProcessId, RecordDirs, Session,
+    PortResult, ProcessId, RecordDirs, RestoreProcess, Session,
 };
 use crioxide_names::{ContainerId, PodId};
 use tokio::time::Instant;
@@ -76,6 +76,24 @@ impl Backend for FakeHost {
             init: ProcessId {
                 pid: 42,
                 start_time: "1".to_owned(),
+            },
+            monitor: ProcessId::default(),
+        })
+    }
+
+    async fn restore(&self, request: &RestoreProcess) -> PortResult<ContainerProcess> {
+        self.step("restore").await?;
+        let id = &request.container.id;
+        self.take(self.process_name(id));
+        self.alive.lock().unwrap().insert(id.to_string());
+        let code = self.exit_in_start.lock().unwrap().take();
+        if let Some(code) = code {
+            self.end(id, code).await;
+        }
+        Ok(ContainerProcess {
+            init: ProcessId {
+                pid: 43,
+                start_time: "2".to_owned(),
             },
             monitor: ProcessId::default(),
         })

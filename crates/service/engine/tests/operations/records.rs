@@ -42,6 +42,7 @@ impl Records for FakeHost {
         };
         let stored = StoredRecord {
             checkpointing: false,
+            restoring: false,
             id: record.id.clone(),
             metadata: record.metadata,
             image: String::new(),
@@ -112,6 +113,7 @@ impl Records for FakeHost {
         self.step("records.remove").await?;
         if let Some(name) = self.record_name(id) {
             self.records.lock().unwrap().remove(id.as_str());
+            self.give("imported");
             self.give(name);
         }
         Ok(())
@@ -152,10 +154,13 @@ impl Records for FakeHost {
     }
 
     async fn load(&self) -> PortResult<Vec<StoredRecord>> {
-        let checkpointing = self.held().contains(&"checkpoint".to_owned());
+        let held = self.held();
+        let checkpointing = held.contains(&"checkpoint".to_owned());
+        let restoring = held.contains(&"imported".to_owned());
         let mut records: Vec<_> = self.records.lock().unwrap().values().cloned().collect();
         for record in records.iter_mut().filter(|record| !record.metadata.pod) {
             record.checkpointing = checkpointing;
+            record.restoring = restoring;
         }
         Ok(records)
     }

@@ -16,7 +16,7 @@ use crate::smoke::crun_works_here;
 
 const FAILED: &[Code] = &[Code::Unknown];
 
-fn criu_works_here() -> Result<(), String> {
+pub(super) fn criu_works_here() -> Result<(), String> {
     requirements::program("criu")?;
     let checked = Command::new("criu").arg("check").output();
     let checked = checked.map_err(|error| format!("criu: {error}"))?;
@@ -26,7 +26,7 @@ fn criu_works_here() -> Result<(), String> {
     }
 }
 
-async fn checkpoint(node: &TestNode, id: &str, location: &Path) -> Result<(), Status> {
+pub(super) async fn checkpoint(node: &TestNode, id: &str, location: &Path) -> Result<(), Status> {
     let request = v1::CheckpointContainerRequest {
         container_id: id.to_owned(),
         location: location.display().to_string(),
@@ -37,7 +37,7 @@ async fn checkpoint(node: &TestNode, id: &str, location: &Path) -> Result<(), St
 }
 
 /// What `tar` prints.
-fn tar(args: &[&str]) -> Result<String> {
+pub(super) fn tar(args: &[&str]) -> Result<String> {
     let done = Command::new("tar").args(args).output().context("tar")?;
     let errors = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.success(), "tar {args:?}: {errors}");

@@ -6,10 +6,10 @@ use crioxide_cri_api::v1;
 use crioxide_names::ContainerId;
 use crioxide_runtime_spec::{labels, log_path};
 
-use super::volumes::MountedImage;
+use super::{checkpoint::Checkpoint, volumes::MountedImage};
 use crate::{
-    Engine, EngineError, engine::lookup_error, error::Context as _, image_claims::ImageUse,
-    index::LookupError, pod::Pod, ports::ResolvedImage,
+    Engine, EngineError, engine::lookup_error, image_claims::ImageUse, index::LookupError,
+    pod::Pod, ports::ResolvedImage,
 };
 
 /// Everything that is decided before the host is touched.
@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) image_text: String,
     pub(super) log_path: PathBuf,
     pub(super) privileged: bool,
+    /// What its processes are restored from, instead of starting one.
+    pub(super) checkpoint: Option<Checkpoint>,
     /// The images of its volumes, by where they are mounted.
     pub(super) volume_images: BTreeMap<String, MountedImage>,
     /// Keeps all these images until the container is known.
@@ -74,30 +76,20 @@ impl Engine {
                 "CreateContainerRequest.ContainerConfig.Image.Image is empty",
             ));
         }
-        if image_text.starts_with('/') {
-            return Err(EngineError::refused(format!(
-                "image {image_text} is a path: restoring containers from checkpoint archives is not supported"
-            )));
-        }
-        let image = self.inner.ports.images.resolve(&image_text).await;
-        let image = image.doing(|| format!("failed to find image {image_text}"))?;
-        let image = image.ok_or_else(|| {
-            EngineError::refused(format!(
-                "image {image_text} not found: pull it before creating container {name}"
-            ))
-        })?;
         let asked = config
             .image
             .as_ref()
             .map_or("", |image| image.user_specified_image.as_str());
         let namespace = &pod.info.namespace;
-        let images = &self.inner.ports.images;
-        let allowed = images.verify(&image, asked, namespace).await;
-        allowed.doing(|| format!("image of container {name}"))?;
+        let (image, checkpoint) = self
+            .image_or_checkpoint(&image_text, asked, namespace, &name)
+            .await?;
         let id = ContainerId::generate();
         let volume_images = self.volume_images(&config.mounts, namespace).await?;
         let images = volume_images.values().map(MountedImage::id);
-        let images = std::iter::once(image.id.as_str()).chain(images);
+        let images = std::iter::once(image.id.as_str())
+            .chain(checkpoint.as_ref().and_then(Checkpoint::image_id))
+            .chain(images);
         let image_uses = images
             .map(|image| {
                 let claims = &self.inner.image_claims;
@@ -122,10 +114,12 @@ impl Engine {
             .as_ref()
             .map(|image| image.user_specified_image.clone())
             .unwrap_or_default();
-        let image_text = if user_text.is_empty() {
-            image_text
-        } else {
-            user_text
+        let image_text = match (&checkpoint, user_text.is_empty()) {
+            // It is a container of the image that the checkpoint's was of.
+            (Some(_), _) if image.name.is_empty() => image.id.to_string(),
+            (Some(_), _) => image.name.clone(),
+            (None, true) => image_text,
+            (None, false) => user_text,
         };
         Ok(Plan {
             id,
@@ -138,6 +132,7 @@ impl Engine {
             image_text,
             log_path,
             privileged,
+            checkpoint,
             volume_images,
             _image_uses: image_uses,
         })

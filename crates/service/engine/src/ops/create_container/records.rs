@@ -109,28 +109,45 @@ fn seccomp_text(profile: &v1::SecurityProfile) -> String {
     }
 }
 
+/// Without a process for one that is restored at its start.
 pub(super) fn created_state(
     plan: &Plan,
     dirs: &RecordDirs,
-    process: &ContainerProcess,
+    process: Option<&ContainerProcess>,
     info: &ContainerAnnotations,
     created: i64,
 ) -> ContainerState {
-    ContainerState {
+    let state = ContainerState {
         oci_version: OCI_STATE_VERSION.to_owned(),
         id: plan.id.to_string(),
         status: ContainerStatus::Created,
-        pid: process.init.pid,
         bundle: dirs.run.to_string_lossy().into_owned(),
         annotations: info.to_map(),
         created: go_time::from_unix_nanoseconds(created),
+        ..ContainerState::default()
+    };
+    match (process, &plan.checkpoint) {
+        (Some(process), _) => has_process(state, process),
+        (None, Some(checkpoint)) => ContainerState {
+            restored: true,
+            checkpointed_time: checkpoint.taken(),
+            ..state
+        },
+        (None, None) => state,
+    }
+}
+
+/// A state with the numbers of a process.
+pub(crate) fn has_process(state: ContainerState, process: &ContainerProcess) -> ContainerState {
+    ContainerState {
+        pid: process.init.pid,
         init_pid: process.init.pid,
         init_start_time: process.init.start_time.clone(),
         container_monitor_process: Some(MonitorProcess {
             pid: process.monitor.pid,
             start_time: process.monitor.start_time.clone(),
         }),
-        ..ContainerState::default()
+        ..state
     }
 }
 

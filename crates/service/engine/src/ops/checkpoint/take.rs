@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// Lets a container run again whose checkpoint was cut off by the daemon's end.
-    pub(super) async fn end_interrupted_checkpoint(&self, container: &Container) {
+    pub(in crate::ops) async fn end_interrupted_checkpoint(&self, container: &Container) {
         let ports = &self.inner.ports;
         tracing::warn!(
             "The checkpoint of container {} was cut off: it runs on",

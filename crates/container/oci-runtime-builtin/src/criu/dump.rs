@@ -22,10 +22,10 @@ use crate::bundle::{Bundle, BundleError};
 use crate::record::ContainerRecord;
 
 /// The largest mount table that is read.
-const MOUNT_TABLE_LIMIT: u64 = 16 << 20;
+pub(crate) const MOUNT_TABLE_LIMIT: u64 = 16 << 20;
 
 /// Options that the administrator sets for runc's checkpoints hold for ours as well.
-const OPTIONS_FILE: &str = "/etc/criu/runc.conf";
+pub(crate) const OPTIONS_FILE: &str = "/etc/criu/runc.conf";
 
 /// How often it is looked whether criu has ended.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -181,7 +181,7 @@ fn external_mounts(table: &str, mounts: &[Mount], masked: &[String]) -> Vec<(Str
     found
 }
 
-fn is_bind(mount: &Mount) -> bool {
+pub(crate) fn is_bind(mount: &Mount) -> bool {
     let typed = mount.typ().as_deref() == Some("bind");
     let options = mount.options().iter().flatten();
     typed
@@ -191,7 +191,7 @@ fn is_bind(mount: &Mount) -> bool {
 }
 
 /// A field of a mount table, whose odd characters are octal.
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

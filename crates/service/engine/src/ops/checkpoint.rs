@@ -1,0 +1,4 @@
+//! Checkpoints of containers, and containers restored from them.
+
+mod restore;
+mod take;

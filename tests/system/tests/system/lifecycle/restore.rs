@@ -1,0 +1,211 @@
+//! Restore of containers from checkpoints. Where criu does not work, as with kernels newer than it, this is for the VM
+//! tier.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use crioxide_cri_api::v1;
+use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};
+use crioxide_test_support::{TestNode, requirements, skip_unless, waiting::eventually};
+
+use super::checkpoint::{checkpoint, criu_works_here, tar};
+use crate::scene::{Scene, possible};
+use crate::security::output;
+use crate::smoke::crun_works_here;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builtin_goes_on_where_it_was() -> Result<()> {
+    skip_unless!(possible(), criu_works_here());
+    goes_on_where_it_was("builtin").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runc_goes_on_where_it_was() -> Result<()> {
+    skip_unless!(possible(), criu_works_here(), requirements::program("runc"));
+    goes_on_where_it_was("runc").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crun_goes_on_where_it_was() -> Result<()> {
+    skip_unless!(
+        possible(),
+        criu_works_here(),
+        requirements::program("crun"),
+        crun_works_here()
+    );
+    goes_on_where_it_was("crun").await
+}
+
+async fn goes_on_where_it_was(handler: &str) -> Result<()> {
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let place = tempfile::tempdir()?;
+    let (volume, archive) = (place.path().join("volume"), place.path().join("c.tar"));
+    fs::create_dir(&volume)?;
+    let script = "trap 'exit 7' TERM; echo started; rm /etc/group; i=0; \
+        while true; do i=$((i+1)); echo $i > /count; sleep 0.1; done";
+    let mut container = node.container("main", &scene.image, &["sh", "-c", script]);
+    container.mounts.push(v1::Mount {
+        container_path: "/volume".to_owned(),
+        host_path: volume.display().to_string(),
+        readonly: true,
+        ..Default::default()
+    });
+    let (_, id) = node.run(&node.pod("first"), &container, handler).await?;
+    eventually("the container counts", async || {
+        output(node, &id, "test -s /count").await.map(drop)
+    })
+    .await?;
+    checkpoint(node, &id, &archive).await?;
+    let at_least = count(node, &id).await?;
+    node.client.stop(&id, 0).await?;
+    node.client.remove(&id).await?;
+
+    let image = as_image(&scene, &archive, place.path())?;
+    node.client.pull(&image).await?;
+    for (name, source) in [("archive", archive.display().to_string()), ("image", image)] {
+        let pod = node.pod(name);
+        container.image = Some(v1::ImageSpec {
+            image: source,
+            ..Default::default()
+        });
+        let (pod_id, id) = node
+            .run(&pod, &container, handler)
+            .await
+            .with_context(|| format!("from the {name}"))?;
+        let before = count(node, &id).await?;
+        // It is back at the checkpoint, not at the end of the first one, and it does not begin anew.
+        ensure!(
+            before + 50 > at_least,
+            "{before}, {at_least} at the checkpoint"
+        );
+        eventually("the container counts on", async || {
+            let now = count(node, &id).await?;
+            ensure!(now > before, "{now} after {before}");
+            Ok(())
+        })
+        .await?;
+        let log = node.container_log(&pod, "main")?;
+        ensure!(log.len() == 1, "{log:?}");
+        let peer = node.container("peer", &scene.image, &["sleep", "600"]);
+        let peer = node.client.create(&pod_id, &peer, &pod).await?;
+        node.client.start(&peer).await?;
+        is_confined_like(node, &id, &peer).await?;
+        // The signal of a stop is one that it caught before.
+        node.client.stop(&id, 600).await?;
+        let status = node.exited(&id).await?;
+        ensure!(status.exit_code == 7, "{status:?}");
+        node.client.stop_pod(&pod_id).await?;
+        node.client.remove_pod(&pod_id).await?;
+    }
+    let left: Vec<_> = fs::read_dir(place.path())?.flatten().collect();
+    ensure!(left.len() == 3, "{left:?}");
+    scene.node.finish().await
+}
+
+async fn count(node: &TestNode, id: &str) -> Result<u64> {
+    Ok(output(node, id, "cat /count").await?.trim().parse()?)
+}
+
+/// An image that holds what is in the archive.
+fn as_image(scene: &Scene, archive: &Path, place: &Path) -> Result<String> {
+    let unpacked = place.join("unpacked");
+    fs::create_dir(&unpacked)?;
+    let (from, to) = (
+        archive.display().to_string(),
+        unpacked.display().to_string(),
+    );
+    tar(&["-xf", &from, "-C", &to])?;
+    let mut layer = Layer::new().directory("checkpoint", 0o700);
+    for directory in ["", "checkpoint"] {
+        for entry in fs::read_dir(unpacked.join(directory))? {
+            let path = entry?.path();
+            if path.is_file() {
+                let name = path.strip_prefix(&unpacked)?.display().to_string();
+                layer = layer.file(&name, &fs::read(&path)?, 0o600);
+            }
+        }
+    }
+    let image = ImageBuilder::new(Format::Oci)
+        .layer(layer, Compression::Gzip)
+        .annotate("io.kubernetes.cri-o.annotations.checkpoint.name", "main")
+        .build()?;
+    Ok(scene.registry.add("test/checkpoint", "1", &image))
+}
+
+/// Namespaces, rights and places of the restored container are those of one that was made beside it.
+async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result<()> {
+    let (restored_pid, made_pid) = (pid(node, restored).await?, pid(node, made).await?);
+    let namespace = |pid: u64, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+    for kind in ["net", "ipc", "uts", "user"] {
+        let (its, peers) = (namespace(restored_pid, kind)?, namespace(made_pid, kind)?);
+        ensure!(its == peers, "{kind}: {its:?} instead of {peers:?}");
+    }
+    let own = std::process::id().into();
+    for kind in ["pid", "mnt"] {
+        let its = namespace(restored_pid, kind)?;
+        ensure!(its != namespace(own, kind)?, "{kind} is the host's");
+        ensure!(its != namespace(made_pid, kind)?, "{kind} is another's");
+    }
+    // Whether there is one depends on the version of cgroups.
+    let has_own =
+        |pid| -> Result<bool> { Ok(namespace(pid, "cgroup")? != namespace(own, "cgroup")?) };
+    ensure!(
+        has_own(restored_pid)? == has_own(made_pid)?,
+        "cgroup namespace"
+    );
+    let cgroup = fs::read_to_string(format!("/proc/{restored_pid}/cgroup"))?;
+    ensure!(cgroup.contains(restored), "{cgroup}");
+    let rights = |pid: u64| -> Result<BTreeMap<String, String>> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let fields = status.lines().filter_map(|line| line.split_once(":\t"));
+        let wanted = ["Cap", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp"];
+        let fields = fields.filter(|(name, _)| {
+            wanted.iter().any(|wanted| name.starts_with(wanted)) && *name != "Seccomp_filters"
+        });
+        Ok(fields
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect())
+    };
+    let (its, peers) = (rights(restored_pid)?, rights(made_pid)?);
+    ensure!(its == peers, "{its:?} instead of {peers:?}");
+    for refused in [
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo x > /volume/file",
+        "ls /proc/acpi | grep .",
+        "head -c 1 /proc/kcore | grep .",
+    ] {
+        ensure!(output(node, restored, refused).await.is_err(), "{refused}");
+    }
+    let mounts = |pid: u64| -> Result<Vec<String>> {
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        let mut places: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4).map(str::to_owned))
+            .filter(|place| place != "/volume")
+            .collect();
+        places.sort();
+        Ok(places)
+    };
+    let (its, peers) = (mounts(restored_pid)?, mounts(made_pid)?);
+    ensure!(its == peers, "{its:?} instead of {peers:?}");
+    Ok(())
+}
+
+async fn pid(node: &TestNode, id: &str) -> Result<u64> {
+    let request = v1::ContainerStatusRequest {
+        container_id: id.to_owned(),
+        verbose: true,
+    };
+    let answer = node
+        .client
+        .runtime
+        .clone()
+        .container_status(request)
+        .await?;
+    let answer = answer.into_inner();
+    let info: serde_json::Value = serde_json::from_str(&answer.info["info"])?;
+    info["pid"].as_u64().context("a pid")
+}
