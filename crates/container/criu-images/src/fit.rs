@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::creds::Allowed;
 use crate::error::{FitError, Problem};
@@ -28,8 +28,10 @@ const OWN_SET: u64 = 2;
 pub struct Wanted<'a> {
     /// Its specification.
     pub spec: &'a Spec,
-    /// Its cgroup, `/` for the root, where the node has one hierarchy.
-    pub unified_cgroup: Option<&'a str>,
+    /// Its cgroup, from the root of each hierarchy.
+    pub cgroup: &'a str,
+    /// The controllers of each hierarchy of version 1; none for version 2, which has one hierarchy.
+    pub hierarchies: &'a [Vec<String>],
     /// What has to be asked of the node.
     pub host: Host<'a>,
 }
@@ -51,7 +53,7 @@ pub fn fit(directory: &Path, wanted: &Wanted<'_>) -> Result<(), FitError> {
     let linux = spec.linux().as_ref().ok_or(missing("no Linux"))?;
     let names = list(directory)?;
     let allowed = Allowed::of(process);
-    let outer = fit_inventory(directory, wanted)?;
+    let outer = fit_inventory(directory)?;
     let spaces = linux.namespaces().as_deref().unwrap_or_default();
     let mut namespaces = Namespaces::new(spaces, outer)?;
     let filters = Filters::fit(directory, linux.seccomp().as_ref())?;
@@ -60,7 +62,7 @@ pub fn fit(directory: &Path, wanted: &Wanted<'_>) -> Result<(), FitError> {
         allowed: &allowed,
         filters: &filters,
         process,
-        cgroups: wanted.unified_cgroup.map(|_| OWN_SET),
+        cgroups: OWN_SET,
     };
     let mut seen = Seen::default();
     // Leaders last: what their threads are compared with is as it was.
@@ -89,13 +91,13 @@ pub fn fit(directory: &Path, wanted: &Wanted<'_>) -> Result<(), FitError> {
             }
             Use::Network => {
                 seen.network = true;
-                namespaces.check_network(directory, name)?;
+                namespaces.fit_network(directory, name)?;
             }
             Use::Pids => {
                 seen.pids = true;
                 namespaces.check_pids(directory, name)?;
             }
-            Use::Tmpfs => tmpfs::check(directory, name, spec)?,
+            Use::Tmpfs => tmpfs::fit(directory, name, spec)?,
             Use::Ghost => check_ghost(directory, name)?,
             Use::Descriptors => {
                 seen.descriptors = true;
@@ -120,10 +122,10 @@ pub fn fit(directory: &Path, wanted: &Wanted<'_>) -> Result<(), FitError> {
     seen.check()?;
     namespaces.check_all(seen.network, seen.pids)?;
     filters.write(directory)?;
-    if let Some(path) = wanted.unified_cgroup {
-        cgroups(path).write(directory, "cgroup.img")?;
-    }
-    Ok(())
+    let private = spaces
+        .iter()
+        .any(|one| one.typ() == LinuxNamespaceType::Cgroup);
+    cgroups(wanted, private).write(directory, "cgroup.img")
 }
 
 fn core_name(number: u32) -> String {
@@ -205,15 +207,12 @@ fn change(
 }
 
 /// Returns the namespaces that criu ran in.
-fn fit_inventory(directory: &Path, wanted: &Wanted<'_>) -> Result<Message, FitError> {
+fn fit_inventory(directory: &Path) -> Result<Message, FitError> {
     const NAME: &str = "inventory.img";
     let mut outer = None;
     change(directory, NAME, |inventory| {
         outer = inventory.message(3)?;
-        match wanted.unified_cgroup {
-            Some(_) => inventory.set_number(5, OUTER_SET),
-            None => inventory.remove(5),
-        }
+        inventory.set_number(5, OUTER_SET);
         // Profiles are the node's: which module they are for is as well.
         inventory.remove(6);
         // Extensions of criu act outside of processes.
@@ -241,23 +240,40 @@ fn check_ghost(directory: &Path, name: &str) -> Result<(), FitError> {
     }
 }
 
-/// One set of cgroups: the container's, which is also the root of its cgroup namespace.
-fn cgroups(path: &str) -> Image {
-    let mut member = Message::default();
-    member.set_text(1, "");
-    member.set_text(2, path);
-    member.set_number(3, path.len() as u64);
+/// One set of cgroups: the container's. If it is to have a cgroup namespace, they are the roots of that.
+fn cgroups(wanted: &Wanted<'_>, private: bool) -> Image {
+    let unified = [vec![String::new()]];
+    let hierarchies = match wanted.hierarchies {
+        [] => &unified,
+        all => all,
+    };
+    let mut members = Vec::new();
+    let mut controllers = Vec::new();
+    for names in hierarchies {
+        let mut member = Message::default();
+        member.set_text(1, &names.join(","));
+        member.set_text(2, wanted.cgroup);
+        if private {
+            member.set_number(3, wanted.cgroup.len() as u64);
+        }
+        members.push(Value::Bytes(member.encode()));
+        // Without properties: it is made if a runtime has left that to criu, and nothing else.
+        let mut directory = Message::default();
+        directory.set_text(1, wanted.cgroup.trim_start_matches('/'));
+        let mut controller = Message::default();
+        let names = names.iter().map(|name| Value::Bytes(name.clone().into()));
+        controller.set(1, names);
+        controller.set_message(2, &directory);
+        controllers.push(Value::Bytes(controller.encode()));
+    }
     let mut set = Message::default();
     set.set_number(1, OWN_SET);
-    set.set_message(2, &member);
-    // Without properties: it is made if a runtime has left that to criu, and nothing else.
-    let mut directory = Message::default();
-    directory.set_text(1, path.trim_start_matches('/'));
-    let mut controller = Message::default();
-    controller.set(1, Some(Value::Bytes(Vec::new())));
-    controller.set_message(2, &directory);
+    set.set(2, members);
     let mut all = Message::default();
     all.set_message(1, &set);
-    all.set_message(2, &controller);
+    all.set(2, controllers);
     Image::new(CGROUP_MARK, vec![all])
 }
+
+#[cfg(test)]
+mod tests;

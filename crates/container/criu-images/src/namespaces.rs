@@ -14,6 +14,8 @@ use crate::wire::Message;
 /// Keys by which the runtimes give the pod's own.
 const NETWORK_KEY: &str = "extRootNetNS";
 const PIDS_KEY: &str = "extRootPidNS";
+/// Where the network namespace's key stands.
+const NETWORK_FIELD: u32 = 8;
 
 /// Field of each namespace's number.
 const FIELDS: &[(u32, Kind, &str)] = &[
@@ -117,13 +119,17 @@ impl<'a> Namespaces<'a> {
         Ok(())
     }
 
-    /// The network is the pod's.
-    pub(crate) fn check_network(&self, directory: &Path, name: &str) -> Result<(), FitError> {
-        let key = key(directory, name, 8)?;
-        match key.as_deref() {
-            Some(NETWORK_KEY) if self.find(Kind::Network).is_some() => Ok(()),
-            _ => Err(refused(name, "the network is not left to the pod")),
+    /// The network is the pod's; nothing is set in it.
+    pub(crate) fn fit_network(&self, directory: &Path, name: &str) -> Result<(), FitError> {
+        let key = key(directory, name, NETWORK_FIELD)?;
+        if key.as_deref() != Some(NETWORK_KEY) || self.find(Kind::Network).is_none() {
+            return Err(refused(name, "the network is not left to the pod"));
         }
+        let mut only = Message::default();
+        only.set_text(NETWORK_FIELD, NETWORK_KEY);
+        let mut image = Image::read(directory, name)?;
+        image.messages = vec![only];
+        image.write(directory, name)
     }
 
     /// The processes of the pod, if it shares them.

@@ -27,7 +27,7 @@ pub(crate) struct Common<'a> {
     pub(crate) filters: &'a Filters,
     pub(crate) process: &'a Process,
     /// The set of cgroups that they are put into, by number.
-    pub(crate) cgroups: Option<u64>,
+    pub(crate) cgroups: u64,
 }
 
 /// The leaders of threads that lead none, by their numbers.
@@ -86,7 +86,7 @@ impl Common<'_> {
         // What threads have of their own since.
         task.remove(11);
         task.remove(12);
-        self.place(task, 9);
+        task.set_number(9, self.cgroups);
         // Whose login it was.
         task.remove(13);
         match self.process.oom_score_adj() {
@@ -104,7 +104,7 @@ impl Common<'_> {
     }
 
     fn fit_thread(&self, thread: &mut Message, leader: &Message) -> Result<(), Problem> {
-        self.place(thread, 16);
+        thread.set_number(16, self.cgroups);
         let mut creds = thread
             .message(10)?
             .ok_or("it does not tell whose the thread is")?;
@@ -120,13 +120,6 @@ impl Common<'_> {
             );
         }
         Ok(())
-    }
-
-    fn place(&self, message: &mut Message, field: u32) {
-        match self.cgroups {
-            Some(set) => message.set_number(field, set),
-            None => message.remove(field),
-        }
     }
 }
 

@@ -158,6 +158,11 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
     );
     let cgroup = fs::read_to_string(format!("/proc/{restored_pid}/cgroup"))?;
     ensure!(cgroup.contains(restored), "{cgroup}");
+    let (its, peers) = (limits(restored_pid)?, limits(made_pid)?);
+    ensure!(
+        its == peers && its.len() > 2,
+        "{its:?} instead of {peers:?}"
+    );
     let rights = |pid: u64| -> Result<BTreeMap<String, String>> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let fields = status.lines().filter_map(|line| line.split_once(":\t"));
@@ -192,6 +197,35 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
     let (its, peers) = (mounts(restored_pid)?, mounts(made_pid)?);
     ensure!(its == peers, "{its:?} instead of {peers:?}");
     Ok(())
+}
+
+/// What the cgroup of a process is limited to, devices of version 1 included.
+fn limits(pid: u64) -> Result<BTreeMap<&'static str, String>> {
+    let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mut limits = BTreeMap::new();
+    for line in table.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (names, path) = (
+            fields.next().context("controllers")?,
+            fields.next().context("a path")?,
+        );
+        let directory = Path::new("/sys/fs/cgroup")
+            .join(names)
+            .join(path.trim_start_matches('/'));
+        for name in [
+            "memory.max",
+            "pids.max",
+            "cpu.weight",
+            "memory.limit_in_bytes",
+            "cpu.shares",
+            "devices.list",
+        ] {
+            if let Ok(limit) = fs::read_to_string(directory.join(name)) {
+                limits.insert(name, limit);
+            }
+        }
+    }
+    Ok(limits)
 }
 
 async fn pid(node: &TestNode, id: &str) -> Result<u64> {

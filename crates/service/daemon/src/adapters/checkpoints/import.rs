@@ -131,9 +131,13 @@ fn copy(mut member: Member, target: &Path, limit: u64) -> PortResult<()> {
 
 /// Makes criu's images those of the new container, or refuses them.
 fn check(images: &Path, target: &CheckpointTarget, driver: Driver) -> PortResult<()> {
-    let unified = match CgroupLayout::host()?.is_unified() {
-        true => Some(cgroup_of(&target.spec, driver)?),
-        false => None,
+    let cgroup = cgroup_of(&target.spec, driver)?;
+    let hierarchies = match CgroupLayout::host()? {
+        CgroupLayout::Unified(_) => Vec::new(),
+        CgroupLayout::Legacy { hierarchies, .. } => {
+            let all = hierarchies.iter();
+            all.map(|hierarchy| hierarchy.controllers.clone()).collect()
+        }
     };
     let root = InRoot::open(&target.root)?;
     let exists = |path: &Path| {
@@ -154,7 +158,8 @@ fn check(images: &Path, target: &CheckpointTarget, driver: Driver) -> PortResult
     };
     let wanted = Wanted {
         spec: &target.spec,
-        unified_cgroup: unified.as_deref(),
+        cgroup: &cgroup,
+        hierarchies: &hierarchies,
         host: Host {
             exists: &exists,
             flags: &flags,
