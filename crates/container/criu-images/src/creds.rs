@@ -6,8 +6,11 @@ use crioxide_confinement::capabilities::{CapabilityMask, ProcessCapabilities};
 use oci_spec::runtime::Process;
 
 use crate::error::Problem;
+use crate::mounts::FileOwner;
 use crate::wire::Message;
 
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
 const SETGID: u64 = 1 << 6;
 const SETUID: u64 = 1 << 7;
 const SETPCAP: u64 = 1 << 8;
@@ -55,6 +58,21 @@ impl Allowed {
     /// Whether the container may have processes with one of these capabilities.
     pub(crate) fn has(&self, bits: u64) -> bool {
         self.bounding & bits == bits
+    }
+
+    /// Whether the container's user can open a file. A program with other rights than its user's is not thought of.
+    pub(crate) fn may_open(&self, owner: FileOwner, read: bool, write: bool) -> bool {
+        if self.held & DAC_OVERRIDE != 0 || (self.held & DAC_READ_SEARCH != 0 && !write) {
+            return true;
+        }
+        let bits = if owner.uid == self.uid {
+            owner.mode >> 6
+        } else if self.gids.contains(&owner.gid) {
+            owner.mode >> 3
+        } else {
+            owner.mode
+        };
+        (!read || bits & 4 != 0) && (!write || bits & 2 != 0)
     }
 
     /// Checks what a thread is, and gives it the container's own profile.

@@ -1,14 +1,20 @@
 //! Open files: only those that a process of the new container could have opened.
 
+use std::path::Path;
+
 use crate::creds::Allowed;
 use crate::error::Problem;
+use crate::mounts::Host;
 use crate::wire::Message;
 
 const NET_RAW: u64 = 1 << 13;
 const KIND: u32 = 1;
+const PLAIN: u32 = 3;
 const INET_SOCKET: u32 = 4;
 const UNIX_SOCKET: u32 = 16;
 
+const O_ACCMODE: u32 = 3;
+const O_PATH: u32 = 0o10_000_000;
 /// `SOCK_RAW`.
 const RAW: u32 = 3;
 /// Kinds of files that lead to nothing but the container.
@@ -27,7 +33,7 @@ const HARMLESS: &[u32] = &[
 ];
 
 /// Checks one open file.
-pub(crate) fn check(file: &Message, allowed: &Allowed) -> Result<(), Problem> {
+pub(crate) fn check(file: &Message, allowed: &Allowed, host: &Host<'_>) -> Result<(), Problem> {
     let refuse = |what: &str| Err(format!("a process has {what} open"));
     match file.word(KIND)? {
         kind if HARMLESS.contains(&kind) => {}
@@ -57,10 +63,26 @@ pub(crate) fn check(file: &Message, allowed: &Allowed) -> Result<(), Problem> {
         19 => return refuse("a BPF map"),
         kind => return refuse(&format!("a file of the unknown kind {kind}")),
     }
-    // Each kind has its own part, and no other is looked at by criu; but there is no reason for one to be there.
-    let reg = file.message(3)?;
-    if reg.map(|reg| reg.word(9)).transpose()?.unwrap_or_default() != 0 {
+    let Some(plain) = file.message(PLAIN)? else {
+        return Ok(());
+    };
+    if plain.word(9)? != 0 {
         return refuse("a file that only an extension of criu knows");
     }
-    Ok(())
+    // criu opens it as root.
+    let flags = plain.word(2)?;
+    let path = Path::new(plain.text(6)?.unwrap_or_default());
+    let (read, write) = match flags & O_ACCMODE {
+        _ if flags & O_PATH != 0 => (false, false),
+        0 => (true, false),
+        1 => (false, true),
+        _ => (true, true),
+    };
+    match (host.owner)(path) {
+        Some(owner) if !allowed.may_open(owner, read, write) => refuse(&format!(
+            "{}, which the container's user must not open,",
+            path.display()
+        )),
+        _ => Ok(()),
+    }
 }

@@ -84,7 +84,7 @@ pub fn fit(directory: &Path, wanted: &Wanted<'_>) -> Result<(), FitError> {
             Use::Files => {
                 let image = Image::read(directory, name)?;
                 for file in &image.messages {
-                    files::check(file, &allowed).map_err(named(name))?;
+                    files::check(file, &allowed, &wanted.host).map_err(named(name))?;
                 }
                 // As it was checked.
                 image.write(directory, name)?;

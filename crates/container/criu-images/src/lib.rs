@@ -23,4 +23,4 @@ mod wire;
 
 pub use error::{FitError, Refusal};
 pub use fit::{Wanted, fit};
-pub use mounts::Host;
+pub use mounts::{FileOwner, Host};

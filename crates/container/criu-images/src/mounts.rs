@@ -45,6 +45,19 @@ pub struct Host<'a> {
     pub exists: &'a dyn Fn(&Path) -> bool,
     /// Flags of the mount that a file of the node is on.
     pub flags: &'a dyn Fn(&Path) -> u32,
+    /// Whose a file of the container is, as far as it is not restored itself.
+    pub owner: &'a dyn Fn(&Path) -> Option<FileOwner>,
+}
+
+/// Who may do what with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileOwner {
+    /// Permissions.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 impl std::fmt::Debug for Host<'_> {

@@ -32,7 +32,7 @@ mod sync;
 
 pub use bundle::BundleError;
 pub use create::{CreateError, CreateRequest, Created, InitParent, SessionKeyring, create};
-pub use criu::restore::{RestoreError, RestoreRequest, restore};
+pub use criu::restore::{RestoreError, RestoreRequest, prepare_root, restore};
 pub use exec::{ExecError, ExecRequest, Executed, exec};
 pub use hooks::HookError;
 pub use process::command::CommandError;

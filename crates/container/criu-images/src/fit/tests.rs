@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::mounts::FileOwner;
 
 /// A mark; which one it is does not matter here.
 const MARK: u32 = 1;
@@ -194,6 +195,13 @@ impl Checkpoint {
             host: Host {
                 exists: &|path| path == Path::new("/proc/kcore") || path == Path::new("/proc/sys"),
                 flags: &|_| 4,
+                owner: &|path| {
+                    (path == Path::new("/data/secret")).then_some(FileOwner {
+                        mode: 0o100_640,
+                        uid: 7,
+                        gid: 8,
+                    })
+                },
             },
         };
         fit(self.directory.path(), &wanted)
@@ -527,4 +535,29 @@ fn a_tmpfs_holds_no_devices_of_the_node() {
     with(&archive(E::Regular, "../x", (0, 0))).refused(&["leads out"]);
     with(&archive(E::Regular, "/x", (0, 0))).refused(&["leads out"]);
     with(b"nonsense").refused(&["cannot be read"]);
+}
+
+#[test]
+fn files_that_its_user_cannot_open_are_refused() {
+    let with = |flags: u64, capability: &str, group: u32| {
+        let mut file = message(&[(1, 1), (2, 9)]);
+        let mut plain = message(&[(1, 9), (2, flags)]);
+        plain.set_text(6, "/data/secret");
+        file.set_message(3, &plain);
+        let mut checkpoint = Checkpoint::new().with("files.img", |files| files.push(file));
+        checkpoint.spec["process"]["user"]["additionalGids"] = json!([group]);
+        checkpoint.spec["process"]["capabilities"]["permitted"] = json!([capability]);
+        checkpoint
+    };
+    let (read, write, both, path) = (0, 1, 2, 0o10_000_000);
+    for flags in [read, write, both] {
+        with(flags, "CAP_CHOWN", 1).refused(&["/data/secret", "must not open"]);
+        with(flags, "CAP_DAC_OVERRIDE", 1).fit().unwrap();
+    }
+    with(path, "CAP_CHOWN", 1).fit().unwrap();
+    with(read, "CAP_DAC_READ_SEARCH", 1).fit().unwrap();
+    with(both, "CAP_DAC_READ_SEARCH", 1).refused(&["must not open"]);
+    // Its group may read.
+    with(read, "CAP_CHOWN", 8).fit().unwrap();
+    with(write, "CAP_CHOWN", 8).refused(&["must not open"]);
 }

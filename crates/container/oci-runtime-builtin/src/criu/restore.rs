@@ -13,9 +13,10 @@ use std::process::{Command, ExitStatus};
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupProcessError, DetectLayoutError, Driver};
 use crioxide_files::{InRoot, InRootError, ReadLimitedError, read_limited, read_to_string_limited};
 use crioxide_sys::descriptors::keep_on_exec;
+use crioxide_sys::mount_attributes::{MountChange, Reach};
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
-use rustix::fs::FileType;
-use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
@@ -164,7 +165,35 @@ fn own_root(state: &StateDirectory, bundle: &Bundle) -> Result<PathBuf, RestoreE
     std::fs::create_dir(&place).map_err(at("make", &place))?;
     let place = place.canonicalize().map_err(at("look up", &place))?;
     mount_bind_recursive(&bundle.root_path, &place).map_err(at("mount the root at", &place))?;
+    if bundle.root_read_only {
+        make_read_only(&place)?;
+    }
     Ok(place)
+}
+
+/// criu mounts the root as it is, whatever its images say of it.
+fn make_read_only(root: &Path) -> Result<(), RestoreError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(root, flags, Mode::empty()).map_err(at("open", root))?;
+    MountChange::new()
+        .attributes(MountAttrFlags::MOUNT_ATTR_RDONLY, MountAttrFlags::empty())
+        .apply(&opened, Reach::Single)
+        .map_err(at("make read-only", root))?;
+    Ok(())
+}
+
+/// Makes a container's root ready for another runtime to restore it: as that leaves the root to criu, a read-only one has
+/// to be that before.
+///
+/// # Errors
+/// See [`RestoreError`].
+pub fn prepare_root(bundle: &Path) -> Result<(), RestoreError> {
+    let bundle = Bundle::load(bundle)?;
+    if bundle.root_read_only {
+        make_mount_points(&bundle)?;
+        make_read_only(&bundle.root_path)?;
+    }
+    Ok(())
 }
 
 fn args(
@@ -293,6 +322,10 @@ fn mounts_below(table: &str, directory: &Path) -> Vec<PathBuf> {
 /// Makes the places that things are mounted at, as a creation does: in the root, or in the directory of the node that is
 /// mounted above them. What a file system of the container's own holds comes with the checkpoint.
 fn make_mount_points(bundle: &Bundle) -> Result<(), RestoreError> {
+    if bundle.root_read_only {
+        // criu moves the old root through it, and would make a place of its own where there is none.
+        InRoot::open(&bundle.root_path)?.mkdir_all("tmp", 0o1777)?;
+    }
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
     for mount in mounts {
         let place = mount.destination();

@@ -300,6 +300,10 @@ impl Backend for Processes {
                 work: request.files.work.clone(),
             },
         };
+        if matches!(handler.command, RuntimeCommand::Command { .. }) {
+            let bundle = container.dirs.run.clone();
+            blocking::run(move || crioxide_oci_runtime_builtin::prepare_root(&bundle)).await?;
+        }
         let monitor = self.monitor_of(&container.pod).await?;
         let restored = monitor.restore(order).await;
         match restored {

@@ -233,10 +233,18 @@ impl Engine {
         };
         let imported = checkpoints.import(&checkpoint.source, target).await;
         imported.doing(|| format!("failed to restore from checkpoint {}", checkpoint.name))?;
+        let work = checkpoints.imported(dirs).work;
         let owned_dirs = dirs.clone();
         undo.push("the imported checkpoint", move || async move {
             checkpoints.forget(&owned_dirs).await
         });
+        // What criu puts into the container's processes writes to the log with their rights.
+        let linux = spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        if let Some(label) = label.filter(|label| !label.is_empty()) {
+            let labelled = self.inner.ports.host.relabel(&work, label).await;
+            labelled.doing(|| format!("failed to restore from checkpoint {}", checkpoint.name))?;
+        }
         Ok(())
     }
 }

@@ -186,6 +186,7 @@ async fn what_cannot_be_restored_leaves_nothing() {
         "mount",
         "save_config",
         "import",
+        "relabel",
         "save_state",
     ] {
         host.fault_at(step, Fault::Fail);

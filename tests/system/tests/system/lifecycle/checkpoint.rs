@@ -14,7 +14,7 @@ use crate::scene::{Scene, possible, refused};
 use crate::security::output;
 use crate::smoke::crun_works_here;
 
-const FAILED: &[Code] = &[Code::Unknown];
+pub(super) const FAILED: &[Code] = &[Code::Unknown];
 
 pub(super) fn criu_works_here() -> Result<(), String> {
     requirements::program("criu")?;

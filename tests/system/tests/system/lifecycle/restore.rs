@@ -10,8 +10,8 @@ use crioxide_cri_api::v1;
 use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};
 use crioxide_test_support::{TestNode, requirements, skip_unless, waiting::eventually};
 
-use super::checkpoint::{checkpoint, criu_works_here, tar};
-use crate::scene::{Scene, possible};
+use super::checkpoint::{FAILED, checkpoint, criu_works_here, tar};
+use crate::scene::{Scene, possible, refused};
 use crate::security::output;
 use crate::smoke::crun_works_here;
 
@@ -36,6 +36,146 @@ async fn crun_goes_on_where_it_was() -> Result<()> {
         crun_works_here()
     );
     goes_on_where_it_was("crun").await
+}
+
+/// As much of an archive as is there before criu's images are looked at.
+fn forged(path: &Path, image: &str, mounts: &serde_json::Value) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    fs::create_dir(place.path().join("checkpoint"))?;
+    let config = serde_json::json!({"rootfsImageName": image, "rootfsImageRef": ""});
+    let spec = serde_json::json!({
+        "mounts": mounts,
+        "process": {"capabilities": {"bounding": ["CAP_SYS_ADMIN"]}},
+        "linux": {"maskedPaths": [], "cgroupsPath": "/", "namespaces": []},
+    });
+    for (name, content) in [("config.dump", config), ("spec.dump", spec)] {
+        fs::write(place.path().join(name), content.to_string())?;
+    }
+    fs::write(place.path().join("checkpoint/netdev-1.img"), "x")?;
+    let (to, from) = (
+        path.display().to_string(),
+        place.path().display().to_string(),
+    );
+    tar(&["-cf", &to, "-C", &from, "."]).map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_archives_bring_nothing_and_leave_nothing() -> Result<()> {
+    skip_unless!(possible(), requirements::program("criu"));
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let place = tempfile::tempdir()?;
+    let archive = place.path().join("c.tar");
+    let name = archive.display().to_string();
+    let pod = node.pod("forged");
+    let pod_id = node.client.run_pod(&pod, "").await?;
+    let before = node.snapshot();
+    let refuses = async |image: &str, parts: &[&str]| -> Result<()> {
+        let container = node.container("main", image, &["sh"]);
+        refused(
+            node.client.create(&pod_id, &container, &pod).await,
+            FAILED,
+            parts,
+        )?;
+        ensure!(node.client.list_containers().await?.is_empty());
+        node.nothing_left(&before).await
+    };
+    refuses(&name, &["failed to open checkpoint archive", &name]).await?;
+    fs::write(&archive, "nonsense")?;
+    refuses(&name, &["unpacking of checkpoint archive", "failed"]).await?;
+    fs::write(&archive, [0; 1024])?;
+    refuses(&name, &["failed to read", "config.dump"]).await?;
+    refuses("/etc", &["not a file"]).await?;
+    let hosts = serde_json::json!([{"destination": "/etc/hosts"}]);
+    forged(&archive, "no.such/image:1", &hosts)?;
+    refuses(&name, &["no.such/image:1", "pull it before"]).await?;
+    // What the archive says of mounts and rights counts for nothing.
+    let host = serde_json::json!([
+        {"destination": "/host", "type": "bind", "source": "/", "options": ["rbind", "rw"]},
+    ]);
+    forged(&archive, &scene.image, &host)?;
+    refuses(&name, &["expects following bind mounts defined (/host)"]).await?;
+    forged(&archive, &scene.image, &hosts)?;
+    refuses(
+        &name,
+        &["failed to restore from checkpoint", "netdev-1.img"],
+    )
+    .await?;
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_stays_one() -> Result<()> {
+    skip_unless!(possible(), criu_works_here());
+    for handler in ["builtin", "runc", "crun"] {
+        let there = handler == "builtin" || requirements::program(handler).is_ok();
+        if there && (handler != "crun" || crun_works_here().is_ok()) {
+            stays_a_user(handler).await.context(handler)?;
+        }
+    }
+    Ok(())
+}
+
+async fn stays_a_user(handler: &str) -> Result<()> {
+    let scene = Scene::start().await?;
+    let node = &scene.node;
+    let place = tempfile::tempdir()?;
+    let archive = place.path().join("c.tar");
+    let script = "i=0; while true; do i=$((i+1)); echo $i > /dev/shm/count; sleep 0.1; done";
+    let mut container = node.container("main", &scene.image, &["sh", "-c", script]);
+    let user = |container: &mut v1::ContainerConfig, uid: i64| {
+        let linux = container.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        security.run_as_user = Some(v1::Int64Value { value: uid });
+        security.readonly_rootfs = true;
+        security.no_new_privs = true;
+    };
+    user(&mut container, 1000);
+    let (_, id) = node.run(&node.pod("user"), &container, handler).await?;
+    eventually("the container counts", async || {
+        output(node, &id, "test -s /dev/shm/count").await.map(drop)
+    })
+    .await?;
+    checkpoint(node, &id, &archive).await?;
+    node.client.stop(&id, 0).await?;
+
+    container.image = Some(v1::ImageSpec {
+        image: archive.display().to_string(),
+        ..Default::default()
+    });
+    // Another user's container does not get its processes.
+    let mut other = container.clone();
+    user(&mut other, 1001);
+    let pod = node.pod("again");
+    let pod_id = node.client.run_pod(&pod, handler).await?;
+    let answer = node.client.create(&pod_id, &other, &pod).await;
+    refused(answer, FAILED, &["user 1000", "runs as user 1001"])?;
+
+    let id = node.client.create(&pod_id, &container, &pod).await?;
+    node.client.start(&id).await?;
+    eventually("the container counts", async || {
+        output(node, &id, "test -s /dev/shm/count").await.map(drop)
+    })
+    .await?;
+    let status = fs::read_to_string(format!("/proc/{}/status", pid(node, &id).await?))?;
+    for line in [
+        "Uid:\t1000\t1000\t1000\t1000",
+        "NoNewPrivs:\t1",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+    ] {
+        ensure!(status.contains(line), "no {line:?} in {status}");
+    }
+    let root = fs::read_to_string(format!("/proc/{}/mountinfo", pid(node, &id).await?))?;
+    let root = root
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some("/"));
+    let options = root.and_then(|line| line.split(' ').nth(5));
+    ensure!(
+        options.is_some_and(|options| options.starts_with("ro")),
+        "{root:?}"
+    );
+    scene.node.finish().await
 }
 
 async fn goes_on_where_it_was(handler: &str) -> Result<()> {

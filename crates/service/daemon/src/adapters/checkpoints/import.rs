@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crioxide_cgroups::{CgroupLayout, CgroupPath, Driver};
-use crioxide_criu_images::{Host, Wanted, fit};
+use crioxide_criu_images::{FileOwner, Host, Wanted, fit};
 use crioxide_engine::ports::{
     CheckpointOrigin, CheckpointSource, CheckpointTarget, PortError, PortResult,
 };
@@ -156,6 +156,7 @@ fn check(images: &Path, target: &CheckpointTarget, driver: Driver) -> PortResult
         let flags = stat.map_or(0, |stat| stat.f_flag.bits()) & 0xf;
         u32::try_from(flags).unwrap_or_default()
     };
+    let owner = |path: &Path| owner_of(&root, &target.spec, path);
     let wanted = Wanted {
         spec: &target.spec,
         cgroup: &cgroup,
@@ -163,9 +164,39 @@ fn check(images: &Path, target: &CheckpointTarget, driver: Driver) -> PortResult
         host: Host {
             exists: &exists,
             flags: &flags,
+            owner: &owner,
         },
     };
     fit(images, &wanted).map_err(|error| crioxide_engine::chain(&error).into())
+}
+
+/// Whose a file is that the container finds at `path`: in its root, or in what is bound there from the node.
+fn owner_of(root: &InRoot, spec: &Spec, path: &Path) -> Option<FileOwner> {
+    let mounts = spec.mounts().iter().flatten();
+    let above = mounts.filter(|mount| path.starts_with(mount.destination()));
+    let above = above.max_by_key(|mount| mount.destination().components().count());
+    let found = match above {
+        None => root.stat(path.strip_prefix("/").ok()?),
+        Some(mount) if mount.typ().as_deref() == Some("bind") => {
+            let source = mount.source().as_ref()?;
+            let inner = path.strip_prefix(mount.destination()).ok()?;
+            match inner.as_os_str().is_empty() {
+                true => return Some(owner(&rustix::fs::stat(source).ok()?)),
+                false => InRoot::open(source.as_path()).ok()?.stat(inner),
+            }
+        }
+        // The container's own, which is restored.
+        Some(_) => return None,
+    };
+    Some(owner(&found.ok()?))
+}
+
+fn owner(stat: &rustix::fs::Stat) -> FileOwner {
+    FileOwner {
+        mode: stat.st_mode,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    }
 }
 
 /// From the root of the hierarchy.

@@ -230,3 +230,105 @@ fn index(file: &File) -> Result<BTreeMap<String, (u64, u64)>, String> {
     }
     Ok(members)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> (tempfile::TempDir, PathBuf) {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            // Names as an attacker writes them, which the builder would not take.
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            if *kind == tar::EntryType::Symlink {
+                header.as_mut_bytes()[157..168].copy_from_slice(b"/etc/shadow");
+            }
+            header.set_cksum();
+            builder.append(&header, *content).unwrap();
+        }
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("c.tar");
+        std::fs::write(&path, builder.into_inner().unwrap()).unwrap();
+        (place, path)
+    }
+
+    #[test]
+    fn members_are_read_by_name_and_nothing_else_is_seen() {
+        use tar::EntryType as E;
+        let (_place, path) = archive(&[
+            ("./config.dump", E::Regular, b"{}"),
+            ("checkpoint/", E::Directory, b""),
+            ("checkpoint/core-1.img", E::Regular, b"core"),
+            ("artifacts/x", E::Symlink, b""),
+            ("/etc/passwd", E::Regular, b"not wanted"),
+            ("../../etc/passwd", E::Regular, b"not wanted"),
+        ]);
+        let opened = Opened::archive(&path).unwrap();
+        assert_eq!(opened.images().unwrap(), ["core-1.img"]);
+        assert_eq!(opened.read("config.dump", 2).unwrap().unwrap(), b"{}");
+        assert!(opened.read("config.dump", 1).is_err());
+        assert_eq!(
+            opened.read("checkpoint/core-1.img", 9).unwrap().unwrap(),
+            b"core"
+        );
+        for unseen in [
+            "spec.dump",
+            "/etc/passwd",
+            "../../etc/passwd",
+            "artifacts/x",
+        ] {
+            assert!(opened.read(unseen, 99).unwrap().is_none(), "{unseen}");
+        }
+    }
+
+    #[test]
+    fn archives_that_try_something_are_refused() {
+        use tar::EntryType as E;
+        for (entries, reason) in [
+            (vec![("config.dump", E::Symlink, &b""[..])], "not a file"),
+            (vec![("config.dump", E::Block, b"")], "not a file"),
+            (
+                vec![("checkpoint/core-1.img", E::Symlink, b"")],
+                "not a file",
+            ),
+            (vec![("checkpoint/../../x", E::Regular, b"")], "not a file"),
+            (vec![("checkpoint/a/b", E::Regular, b"")], "not a file"),
+            (
+                vec![
+                    ("config.dump", E::Regular, b"{}"),
+                    ("./config.dump", E::Regular, b"[]"),
+                ],
+                "twice",
+            ),
+        ] {
+            let (_place, path) = archive(&entries);
+            let refused = Opened::archive(&path).err().unwrap().to_string();
+            assert!(refused.contains(reason), "{entries:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn only_files_are_archives() {
+        let place = tempfile::tempdir().unwrap();
+        let (link, fifo) = (place.path().join("link"), place.path().join("fifo"));
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        for path in [
+            &link,
+            &fifo,
+            &place.path().to_owned(),
+            &place.path().join("none"),
+        ] {
+            assert!(Opened::archive(path).is_err(), "{}", path.display());
+        }
+        std::fs::write(place.path().join("text"), vec![b'x'; 2048]).unwrap();
+        let refused = Opened::archive(&place.path().join("text")).err().unwrap();
+        assert!(refused.to_string().contains("unpacking"), "{refused}");
+    }
+}
