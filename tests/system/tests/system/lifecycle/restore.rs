@@ -298,6 +298,10 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
     );
     let cgroup = fs::read_to_string(format!("/proc/{restored_pid}/cgroup"))?;
     ensure!(cgroup.contains(restored), "{cgroup}");
+    // By the security module that is there, if any.
+    let profile = |pid: u64| fs::read_to_string(format!("/proc/{pid}/attr/current")).ok();
+    let (its, peers) = (profile(restored_pid), profile(made_pid));
+    ensure!(its == peers, "{its:?} instead of {peers:?}");
     let (its, peers) = (limits(restored_pid)?, limits(made_pid)?);
     ensure!(
         its == peers && its.len() > 2,
