@@ -51,7 +51,7 @@ const HOSTS: [Host; 4] = [
 const SECURED_HOSTS: [Host; 3] = [
     Host {
         options: &["--lsm", "apparmor"],
-        own_tests: &["security::apparmor"],
+        own_tests: &["security::apparmor", "lifecycle::restore"],
         ..HOSTS[0]
     },
     Host {

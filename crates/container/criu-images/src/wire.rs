@@ -198,6 +198,9 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -238,5 +241,18 @@ mod tests {
         let packed = Message::parse(&[0x0a, 2, 1, 2]).unwrap();
         assert_eq!(single.words(1).unwrap(), [1, 2]);
         assert_eq!(packed.words(1).unwrap(), [1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_come_out_the_same(bytes in vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = Message::parse(&bytes) {
+                prop_assert_eq!(Message::parse(&message.encode()), Ok(message.clone()));
+                for field in 0..20 {
+                    let _ = (message.word(field), message.text(field), message.words(field));
+                    let _ = message.messages(field);
+                }
+            }
+        }
     }
 }

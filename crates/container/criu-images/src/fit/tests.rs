@@ -561,3 +561,28 @@ fn files_that_its_user_cannot_open_are_refused() {
     with(read, "CAP_CHOWN", 8).fit().unwrap();
     with(write, "CAP_CHOWN", 8).refused(&["must not open"]);
 }
+
+/// Every byte of every image changed, one at a time: nothing may make the check itself fall over.
+#[test]
+fn damage_is_refused_or_harmless() {
+    for name in [
+        "inventory.img",
+        "core-1.img",
+        "ids-1.img",
+        "pstree.img",
+        "files.img",
+        "mountpoints-13.img",
+        "netns-10.img",
+    ] {
+        let whole = fs::read(Checkpoint::new().path(name)).unwrap();
+        for at in 0..whole.len() {
+            for change in [0x01, 0xff] {
+                let checkpoint = Checkpoint::new();
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                fs::write(checkpoint.path(name), bytes).unwrap();
+                let _ = checkpoint.fit();
+            }
+        }
+    }
+}

@@ -33,7 +33,7 @@ const RESTORE: &str = "restoring";
 const IMAGES: &str = "checkpoint";
 
 /// So much of criu's log is looked at for what went wrong (bytes).
-const LOG_END: u64 = 64 << 10;
+const LOG_END: u64 = 4 << 20;
 
 /// The files of checkpoints, in the store.
 pub(crate) struct StoreCheckpoints {
@@ -52,7 +52,7 @@ pub(super) fn is_to_be_restored(dirs: &RecordDirs) -> bool {
     dirs.persistent.join(RESTORE).exists()
 }
 
-/// What criu's log `name` in `work` names as errors, at its end.
+/// What criu's log `name` in `work` names as errors.
 pub(super) fn reason(work: &Path, name: &str) -> Option<String> {
     let mut file = File::open(work.join(name)).ok()?;
     let length = file.metadata().ok()?.len();
@@ -66,8 +66,12 @@ pub(super) fn reason(work: &Path, name: &str) -> Option<String> {
         .filter_map(|line| Some(line.split_once("Error (")?.1))
         .filter_map(|line| Some(line.split_once("): ")?.1.trim()))
         .collect();
-    let last = errors.get(errors.len().saturating_sub(3)..)?;
-    (!last.is_empty()).then(|| last.join("; "))
+    // A restore goes on about what it undoes: what came first is the cause.
+    let told = match errors.as_slice() {
+        [first, second, .., last] => vec![*first, *second, *last],
+        few => few.to_vec(),
+    };
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn failed(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> PortError {
@@ -235,7 +239,7 @@ mod tests {
         fs::write(work.path().join("dump.log"), log).unwrap();
         assert_eq!(
             reason(work.path(), "dump.log").unwrap(),
-            "inet: Connected TCP socket, consider using --tcp-established option.; Dumping FAILED.; last"
+            "first; inet: Connected TCP socket, consider using --tcp-established option.; last"
         );
     }
 

@@ -246,7 +246,11 @@ async fn goes_on_where_it_was(handler: &str) -> Result<()> {
 }
 
 async fn count(node: &TestNode, id: &str) -> Result<u64> {
-    Ok(output(node, id, "cat /count").await?.trim().parse()?)
+    // It is empty for a moment whenever it is written.
+    eventually("there is a count", async || {
+        Ok(output(node, id, "cat /count").await?.trim().parse()?)
+    })
+    .await
 }
 
 /// An image that holds what is in the archive.
