@@ -109,8 +109,7 @@ fn chained(read: impl FnOnce() -> Result<Vec<Message>, Problem>) -> Result<Vec<M
     if list.len() > MAX_FILTERS {
         return Err(format!("it has {} filters", list.len()));
     }
-    for at in 0..list.len() {
-        let filter = &mut list[at];
+    for (at, filter) in list.iter_mut().enumerate() {
         if filter.has(2) && filter.word(2)? as usize >= at {
             return Err("a filter does not come after the one before it".to_owned());
         }
