@@ -75,6 +75,7 @@ impl Node {
     }
 
     pub(crate) async fn finish(self) -> Result<()> {
+        self.node.remove_pods().await?;
         let removed = self.parent.map_or(Ok(()), |parent| parent.remove_top());
         self.node.finish().await?;
         removed

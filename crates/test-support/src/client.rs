@@ -38,7 +38,11 @@ impl CriClient {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         });
         // The address is required and not used: the connector knows the socket.
-        let channel = Endpoint::from_static("http://cri").connect_with_connector_lazy(connector);
+        let channel = Endpoint::from_static("http://cri")
+            // The kubelet's client grows its windows to what comes: a long list is not held up by them.
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(8 << 20)
+            .connect_with_connector_lazy(connector);
         let most = 64 << 20;
         Self {
             runtime: RuntimeServiceClient::new(channel.clone())
