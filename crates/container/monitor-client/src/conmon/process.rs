@@ -101,6 +101,12 @@ mod tests {
             .spawn()
             .unwrap();
         std::fs::write(bundle.path().join(PID_FILE), child.id().to_string()).unwrap();
+        // The kernel lets the parent go on before the new program's arguments can be read.
+        let command = format!("/proc/{}/cmdline", child.id());
+        while std::fs::read(&command).unwrap().is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            tokio::task::yield_now().await;
+        }
         assert!(find(bundle.path(), "other").is_none());
         let found = find(bundle.path(), "600").unwrap();
         assert_eq!(found.pid, i32::try_from(child.id()).unwrap());
