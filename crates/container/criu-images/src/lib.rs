@@ -1,7 +1,7 @@
 //! The state of processes as criu writes it, fitted to the container that it is to be restored into.
 //!
 //! criu restores with the rights of root whatever its images say: users, capabilities, mounts, cgroups, namespaces,
-//! devices. Images from elsewhere may therefore say nothing of that themselves. [`fit`] takes what the new container's
+//! devices. Images from elsewhere may therefore say nothing of that themselves. [`fit()`] takes what the new container's
 //! OCI specification decides from there (seccomp, cgroup, LSM profile, limits, mount flags), checks what processes
 //! legitimately have of their own (users, capabilities, mounts) against it, and refuses what would be more. What it does
 //! not know it refuses too.
