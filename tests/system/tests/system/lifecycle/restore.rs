@@ -15,6 +15,7 @@ use super::checkpoint::{FAILED, checkpoint, criu_works_here, tar};
 use crate::scene::{Scene, possible, refused};
 use crate::security::output;
 use crate::smoke::crun_works_here;
+use crate::survival::restart::container_pid;
 use crate::variants::set_namespaces;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +160,7 @@ async fn stays_a_user(handler: &str) -> Result<()> {
         output(node, &id, "test -s /dev/shm/count").await.map(drop)
     })
     .await?;
-    let status = fs::read_to_string(format!("/proc/{}/status", pid(node, &id).await?))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", container_pid(node, &id).await?))?;
     for line in [
         "Uid:\t1000\t1000\t1000\t1000",
         "NoNewPrivs:\t1",
@@ -168,7 +169,10 @@ async fn stays_a_user(handler: &str) -> Result<()> {
     ] {
         ensure!(status.contains(line), "no {line:?} in {status}");
     }
-    let root = fs::read_to_string(format!("/proc/{}/mountinfo", pid(node, &id).await?))?;
+    let root = fs::read_to_string(format!(
+        "/proc/{}/mountinfo",
+        container_pid(node, &id).await?
+    ))?;
     let root = root
         .lines()
         .find(|line| line.split(' ').nth(4) == Some("/"));
@@ -220,8 +224,11 @@ async fn shared_processes_and_the_hosts_network() -> Result<()> {
             set_namespaces(&mut pod, &mut peer, namespaces);
             let peer = node.client.create(&pod_id, &peer, &pod).await?;
             node.client.start(&peer).await?;
-            let (its, peers) = (pid(node, &id).await?, pid(node, &peer).await?);
-            let namespace = |pid: u64, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+            let (its, peers) = (
+                container_pid(node, &id).await?,
+                container_pid(node, &peer).await?,
+            );
+            let namespace = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
             for kind in ["net", "ipc", "uts"] {
                 ensure!(namespace(its, kind)? == namespace(peers, kind)?, "{kind}");
             }
@@ -337,13 +344,16 @@ fn as_image(scene: &Scene, archive: &Path, place: &Path) -> Result<String> {
 
 /// Namespaces, rights and places of the restored container are those of one that was made beside it.
 async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result<()> {
-    let (restored_pid, made_pid) = (pid(node, restored).await?, pid(node, made).await?);
-    let namespace = |pid: u64, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+    let (restored_pid, made_pid) = (
+        container_pid(node, restored).await?,
+        container_pid(node, made).await?,
+    );
+    let namespace = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
     for kind in ["net", "ipc", "uts", "user"] {
         let (its, peers) = (namespace(restored_pid, kind)?, namespace(made_pid, kind)?);
         ensure!(its == peers, "{kind}: {its:?} instead of {peers:?}");
     }
-    let own = std::process::id().into();
+    let own = i32::try_from(std::process::id())?;
     for kind in ["pid", "mnt"] {
         let its = namespace(restored_pid, kind)?;
         ensure!(its != namespace(own, kind)?, "{kind} is the host's");
@@ -359,7 +369,7 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
     let cgroup = fs::read_to_string(format!("/proc/{restored_pid}/cgroup"))?;
     ensure!(cgroup.contains(restored), "{cgroup}");
     // By the security module that is there, if any.
-    let profile = |pid: u64| fs::read_to_string(format!("/proc/{pid}/attr/current")).ok();
+    let profile = |pid: i32| fs::read_to_string(format!("/proc/{pid}/attr/current")).ok();
     let (its, peers) = (profile(restored_pid), profile(made_pid));
     ensure!(its == peers, "{its:?} instead of {peers:?}");
     let (its, peers) = (limits(restored_pid)?, limits(made_pid)?);
@@ -367,7 +377,7 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
         its == peers && its.len() > 2,
         "{its:?} instead of {peers:?}"
     );
-    let rights = |pid: u64| -> Result<BTreeMap<String, String>> {
+    let rights = |pid: i32| -> Result<BTreeMap<String, String>> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let fields = status.lines().filter_map(|line| line.split_once(":\t"));
         let wanted = ["Cap", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp"];
@@ -388,7 +398,7 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
     ] {
         ensure!(output(node, restored, refused).await.is_err(), "{refused}");
     }
-    let mounts = |pid: u64| -> Result<Vec<String>> {
+    let mounts = |pid: i32| -> Result<Vec<String>> {
         let table = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
         let mut places: Vec<String> = table
             .lines()
@@ -416,7 +426,7 @@ async fn is_confined_like(node: &TestNode, restored: &str, made: &str) -> Result
 }
 
 /// What the cgroup of a process is limited to, devices of version 1 included.
-fn limits(pid: u64) -> Result<BTreeMap<&'static str, String>> {
+fn limits(pid: i32) -> Result<BTreeMap<&'static str, String>> {
     let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let mut limits = BTreeMap::new();
     for line in table.lines() {
@@ -442,20 +452,4 @@ fn limits(pid: u64) -> Result<BTreeMap<&'static str, String>> {
         }
     }
     Ok(limits)
-}
-
-async fn pid(node: &TestNode, id: &str) -> Result<u64> {
-    let request = v1::ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: true,
-    };
-    let answer = node
-        .client
-        .runtime
-        .clone()
-        .container_status(request)
-        .await?;
-    let answer = answer.into_inner();
-    let info: serde_json::Value = serde_json::from_str(&answer.info["info"])?;
-    info["pid"].as_u64().context("a pid")
 }

@@ -9,6 +9,7 @@ use tonic::Code;
 
 use super::{output, pod_security, security};
 use crate::scene::{Scene, possible, refused};
+use crate::survival::restart::container_pid;
 
 /// First id of the tests' pods on the host.
 const FIRST: u32 = 1_000_000;
@@ -152,7 +153,7 @@ async fn mapped_pod(handler: &str) -> Result<()> {
         "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced";
     ensure!(output(node, &id, script).await? == "77\n1");
     // Root inside is nobody outside.
-    let pid = init_pid(node, &id).await?;
+    let pid = container_pid(node, &id).await?;
     let owner = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     ensure!(owner.contains(&format!("\nUid:\t{FIRST}\t")), "{owner}");
 
@@ -161,9 +162,9 @@ async fn mapped_pod(handler: &str) -> Result<()> {
     map_users(&mut pod, &mut second, FIRST);
     let second = node.client.create(&pod_id, &second, &pod).await?;
     node.client.start(&second).await?;
-    let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/user"));
-    ensure!(of(pid)? == of(init_pid(node, &second).await?)?);
-    ensure!(of(pid)? != of(std::process::id())?);
+    let of = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/user"));
+    ensure!(of(pid)? == of(container_pid(node, &second).await?)?);
+    ensure!(of(pid)? != of(i32::try_from(std::process::id())?)?);
     let status = node.client.pod_status(&pod_id).await?;
     let options = status
         .linux
@@ -197,27 +198,6 @@ fn find_made(node: &TestNode) -> Result<std::fs::Metadata> {
         }
     }
     anyhow::bail!("no layer has /made")
-}
-
-async fn init_pid(node: &TestNode, id: &str) -> Result<u32> {
-    let request = v1::ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: true,
-    };
-    let answer = node
-        .client
-        .runtime
-        .clone()
-        .container_status(request)
-        .await?;
-    let info = answer
-        .into_inner()
-        .info
-        .remove("info")
-        .context("verbose info")?;
-    let info: serde_json::Value = serde_json::from_str(&info)?;
-    let pid = info["pid"].as_u64().context("a pid")?;
-    Ok(u32::try_from(pid)?)
 }
 
 /// In the pod's own network and in the host's.
