@@ -39,6 +39,10 @@ pub(crate) const TEST_TOOLS: &[Tool] = &[
         package: "crun",
     },
     Tool {
+        program: "containerd-shim-runc-v2",
+        package: "containerd",
+    },
+    Tool {
         program: "conmon",
         package: "conmon",
     },

@@ -28,6 +28,22 @@ pub fn root() -> Result<(), String> {
     }
 }
 
+/// containerd's shim v2 for runc, which stands for all shims.
+pub const SHIM: &str = "containerd-shim-runc-v2";
+
+/// containerd's shim, with runc. Only containerd can have it use scopes of systemd.
+///
+/// # Errors
+/// With the reason to skip.
+pub fn shim() -> Result<(), String> {
+    program(SHIM)?;
+    program("runc")?;
+    match Path::new("/run/systemd/system").exists() {
+        true => Err("containerd's shim knows no scopes of systemd".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// A program, looked up in PATH and the places for administrators' programs.
 ///
 /// # Errors

@@ -17,8 +17,8 @@ mod spawner;
 pub use attach::AttachConnection;
 pub use crioxide_monitor_protocol::{
     Checkpoint, ContainerLog, ContainerReport, CreateContainer, ExitReport, Failure, FailureKind,
-    ForeignContainer, MonitorCgroup, MonitorConfig, Program, RestoreContainer, RuntimeCommand,
-    StdinMode, StdioMode,
+    ForeignContainer, KeepStdio, MonitorCgroup, MonitorConfig, Program, RestoreContainer,
+    RuntimeCommand, StdinMode, StdioMode,
 };
 pub use error::MonitorError;
 pub use exec::{ExecDescriptors, ExecHandle, ExecTarget};

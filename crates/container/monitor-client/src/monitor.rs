@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crioxide_monitor_protocol::{
-    ClientFrame, ContainerReport, CreateContainer, ExitReport, Reply, Request, RestoreContainer,
-    VERSION, encode,
+    ClientFrame, ContainerReport, CreateContainer, ExitReport, KeepStdio, Reply, Request,
+    RestoreContainer, VERSION, encode,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -40,6 +40,11 @@ pub enum MonitorEvent {
     },
     /// The kernel killed something in a container for lack of memory.
     Oom {
+        /// Container id.
+        id: String,
+    },
+    /// Nobody will type into a shim's container any more.
+    StdinClosed {
         /// Container id.
         id: String,
     },
@@ -197,6 +202,42 @@ impl Monitor {
             Reply::Created { pid, warnings } => Ok(Created { pid, warnings }),
             _ => Err(MonitorError::Unexpected { request: "restore" }),
         }
+    }
+
+    /// Keeps the input and output of a container that a shim is about to make.
+    ///
+    /// # Errors
+    /// The log or the FIFOs cannot be made; and a monitor of an older version, which cannot do it.
+    pub async fn keep_stdio(&self, request: KeepStdio) -> Result<(), MonitorError> {
+        self.order("keep_stdio", Request::KeepStdio(Box::new(request)))
+            .await
+    }
+
+    /// The shim has made the container.
+    ///
+    /// # Errors
+    /// Unknown container.
+    pub async fn made(&self, id: &str, pid: i32) -> Result<(), MonitorError> {
+        self.order("made", Request::Made { id: id.into(), pid })
+            .await
+    }
+
+    /// The shim says that the container has ended, or has not made it.
+    ///
+    /// # Errors
+    /// Unknown container.
+    pub async fn ended(
+        &self,
+        id: &str,
+        exit_code: i32,
+        finished_at_ns: i64,
+    ) -> Result<(), MonitorError> {
+        let request = Request::Ended {
+            id: id.into(),
+            exit_code,
+            finished_at_ns,
+        };
+        self.order("ended", request).await
     }
 
     /// Opens the container's log path again, after the old file was renamed.

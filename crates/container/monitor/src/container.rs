@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crioxide_cgroups::{Cgroup, OomWatch};
 use crioxide_monitor_protocol::{
-    ContainerReport, CreateContainer, ExitReport, RuntimeCommand, StdinMode,
+    ContainerReport, ExitReport, KeepStdio, RuntimeCommand, StdinMode,
 };
 
 use crate::control::Fifo;
@@ -58,8 +58,11 @@ pub(crate) struct Container {
     pub(crate) bundle: PathBuf,
     pub(crate) persist_dir: PathBuf,
     pub(crate) exit_dir: PathBuf,
-    pub(crate) runtime: RuntimeCommand,
+    /// What made it; `None` if a shim does, which also watches it.
+    pub(crate) runtime: Option<RuntimeCommand>,
     pub(crate) stdin_mode: StdinMode,
+    /// It is a shim's, and its stdin was closed.
+    pub(crate) stdin_closed: bool,
     pub(crate) sync_log: bool,
     pub(crate) stdio: Stdio,
     pub(crate) log: LogFile,
@@ -89,6 +92,7 @@ impl Container {
             id: self.id.clone(),
             pid: self.pid,
             exit,
+            stdin_closed: self.stdin_closed,
         })
     }
 
@@ -258,6 +262,7 @@ impl Container {
         for mut output in self.stdio.outputs.drain(..) {
             output.unwatch(watcher);
         }
+        self.stdio.remove_fifos();
         self.attach.remove_link();
         self.control.remove();
         self.window_size.remove();
@@ -291,7 +296,7 @@ impl Container {
 }
 
 /// Whether a request can be taken as it is.
-pub(crate) fn validate(request: &CreateContainer) -> Result<(), String> {
+pub(crate) fn validate(request: &KeepStdio) -> Result<(), String> {
     let id = &request.id;
     if id.is_empty() || id.len() > 255 || id.starts_with('.') || id.contains(['/', '\0']) {
         return Err(format!("`{id}` cannot be a container id"));

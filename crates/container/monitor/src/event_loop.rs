@@ -66,6 +66,7 @@ impl Monitor {
                 if let Some(container) = self.containers.get_mut(&key) {
                     container.input_ready(&mut self.watcher);
                 }
+                self.tell_closed_stdin(key);
             }
             Source::AttachListener(key) => {
                 if let Some(container) = self.containers.get_mut(&key) {
@@ -91,6 +92,7 @@ impl Monitor {
             Input::Bytes(bytes) => container.input(&bytes, &mut self.watcher),
             Input::End => container.input_ended(&mut self.watcher),
         }
+        self.tell_closed_stdin(key);
     }
 
     fn run_commands(

@@ -16,6 +16,7 @@ mod container;
 mod control;
 mod event_loop;
 mod exit;
+mod kept;
 mod monitor;
 mod runtime;
 mod serve;

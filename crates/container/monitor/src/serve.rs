@@ -60,6 +60,13 @@ impl Monitor {
                 let made = self.create_container(&request.container, Some(&request.checkpoint), to);
                 made.map(|()| None)
             }
+            Request::KeepStdio(request) => self.keep_stdio(&request).map(done),
+            Request::Made { id, pid } => self.kept_made(&id, pid).map(done),
+            Request::Ended {
+                id,
+                exit_code,
+                finished_at_ns,
+            } => self.kept_ended(&id, exit_code, finished_at_ns).map(done),
             Request::Exec(request) => self.exec(&request, incoming.descriptors, to).map(|()| None),
             Request::KillExec { exec, signal } => self.kill_exec(&exec, signal).map(done),
             Request::ReopenLog { id } => {
@@ -102,9 +109,10 @@ impl Monitor {
             .containers
             .values_mut()
             .find(|container| container.id == id);
-        container
-            .ok_or_else(|| not_found(id))?
-            .end_stdin(&mut self.watcher);
+        let container = container.ok_or_else(|| not_found(id))?;
+        container.end_stdin(&mut self.watcher);
+        let key = container.key;
+        self.tell_closed_stdin(key);
         Ok(())
     }
 
@@ -144,7 +152,7 @@ fn done((): ()) -> Option<Reply> {
     Some(Reply::Done)
 }
 
-fn not_found(id: &str) -> Failure {
+pub(crate) fn not_found(id: &str) -> Failure {
     Failure::new(
         FailureKind::NotFound,
         format!("no container {id} in this monitor"),

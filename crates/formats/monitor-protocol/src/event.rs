@@ -27,6 +27,9 @@ pub struct ContainerReport {
     /// How it ended, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitReport>,
+    /// It is a shim's, and its stdin was closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_closed: bool,
 }
 
 /// Something happened.
@@ -42,6 +45,11 @@ pub enum Event {
     },
     /// The kernel killed a process of a container for lack of memory.
     Oom {
+        /// Container id.
+        id: String,
+    },
+    /// Nobody will type into a shim's container any more, and the shim holds its FIFO open.
+    StdinClosed {
         /// Container id.
         id: String,
     },

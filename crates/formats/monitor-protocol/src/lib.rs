@@ -14,6 +14,7 @@ mod container;
 mod event;
 mod exec;
 mod failure;
+mod kept;
 mod request;
 mod spawner;
 
@@ -25,6 +26,7 @@ pub use container::{
 pub use event::{ContainerReport, Event, ExitReport};
 pub use exec::{ExecRequest, ExecStdio, ForeignContainer};
 pub use failure::{Failure, FailureKind};
+pub use kept::KeepStdio;
 pub use request::{ClientFrame, Reply, Request, ServerFrame};
 pub use spawner::{MonitorCgroup, MonitorConfig, Program, SpawnerReply, SpawnerRequest};
 

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerReport, CreateContainer, Event, ExecRequest, Failure, RestoreContainer};
+use crate::{
+    ContainerReport, CreateContainer, Event, ExecRequest, Failure, KeepStdio, RestoreContainer,
+};
 
 /// A request with the number its reply will carry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,24 @@ pub enum Request {
     CreateContainer(Box<CreateContainer>),
     /// Makes a container of a checkpoint, which runs.
     RestoreContainer(Box<RestoreContainer>),
+    /// Keeps the input and output of a container that a shim is about to make.
+    KeepStdio(Box<KeepStdio>),
+    /// The shim has made it. The monitor watches its cgroup from now on.
+    Made {
+        /// Container id.
+        id: String,
+        /// Host pid that stands for its first process.
+        pid: i32,
+    },
+    /// The shim says that it has ended, or has not made it: then nothing of it stays, not even its log.
+    Ended {
+        /// Container id.
+        id: String,
+        /// Exit code, 128 + n for signal n.
+        exit_code: i32,
+        /// Unix time of the end in nanoseconds.
+        finished_at_ns: i64,
+    },
     /// Runs a process in a container.
     Exec(ExecRequest),
     /// Signals an exec's process group.

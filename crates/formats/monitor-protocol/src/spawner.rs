@@ -41,6 +41,10 @@ pub struct Program {
     /// The cgroup it is born in; `None` leaves it in the spawner's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<MonitorCgroup>,
+    /// Of the descriptors beside the request, the first becomes its standard output and the second its standard error;
+    /// those after them become its 3, 4 and so on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output: bool,
 }
 
 /// Request to the spawner.
@@ -55,7 +59,7 @@ pub enum SpawnerRequest {
         config: MonitorConfig,
     },
     /// Run a program. The descriptors beside the request become its 3, 4 and so on; standard input and output are
-    /// `/dev/null`, standard error is the daemon's.
+    /// `/dev/null`, standard error is the daemon's, unless [`Program::output`] says otherwise.
     Run {
         /// Number the reply carries.
         seq: u64,

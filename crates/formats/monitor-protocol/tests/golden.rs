@@ -161,6 +161,21 @@ fn requests() {
 }
 
 #[test]
+fn requests_about_containers_of_shims() {
+    let frame = |request| ClientFrame { seq: 7, request };
+    let keep = KeepStdio::from(&create());
+    check("keep_stdio", &frame(Request::KeepStdio(Box::new(keep))));
+    let id = || "c1".to_owned();
+    check("made", &frame(Request::Made { id: id(), pid: 42 }));
+    let ended = Request::Ended {
+        id: id(),
+        exit_code: 137,
+        finished_at_ns: 1_700_000_000_000_000_001,
+    };
+    check("ended", &frame(ended));
+}
+
+#[test]
 fn answers_and_events() {
     let reply = |reply| ServerFrame::Reply { seq: 7, reply };
     let exit = ExitReport {
@@ -173,6 +188,7 @@ fn answers_and_events() {
         id: "c1".into(),
         pid: 42,
         exit: Some(exit),
+        stdin_closed: false,
     };
     check("reply_hello", &reply(Reply::Hello { version: 1, pid: 9 }));
     check(
@@ -180,6 +196,19 @@ fn answers_and_events() {
         &reply(Reply::Containers {
             containers: vec![report],
             next: Some(64),
+        }),
+    );
+    let closed = ContainerReport {
+        id: "c1".into(),
+        pid: 42,
+        exit: None,
+        stdin_closed: true,
+    };
+    check(
+        "reply_containers_stdin_closed",
+        &reply(Reply::Containers {
+            containers: vec![closed],
+            next: None,
         }),
     );
     check(
@@ -209,6 +238,8 @@ fn answers_and_events() {
         "event_oom",
         &ServerFrame::Event(Event::Oom { id: "c1".into() }),
     );
+    let event = Event::StdinClosed { id: "c1".into() };
+    check("event_stdin_closed", &ServerFrame::Event(event));
     let event = Event::ExecExited {
         container: "c1".into(),
         exec: "e1".into(),
@@ -236,8 +267,18 @@ fn spawner() {
         env: vec![("_OCI_SYNCPIPE".into(), "3".into())],
         directory: "/run/b".into(),
         cgroup: None,
+        output: false,
+    };
+    let heard = Program {
+        output: true,
+        ..program.clone()
     };
     check("run", &SpawnerRequest::Run { seq: 2, program });
+    let run = SpawnerRequest::Run {
+        seq: 2,
+        program: heard,
+    };
+    check("run_heard", &run);
     let ran = SpawnerReply::Ran {
         seq: 2,
         exit_code: 0,

@@ -1,6 +1,7 @@
 //! From the configuration to the engine with its ports.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -16,7 +17,7 @@ use crioxide_cri_api::v1;
 use crioxide_cri_server::NodeInfo;
 use crioxide_engine::{
     Engine, MetricGroup, Settings,
-    ports::{CheckpointSupport, PortError, Ports},
+    ports::{Backend, CheckpointSupport, PortError, Ports},
 };
 use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
 use crioxide_registry::AuthFiles;
@@ -34,7 +35,9 @@ use tokio::sync::mpsc;
 use crate::{
     StartError, Startup,
     adapters::{
-        backend::{BackendEvent, BackendSettings, Processes},
+        backend::{
+            BackendEvent, BackendSettings, ByHandler, HandlerRuntime, Processes, ShimHandler, Shims,
+        },
         checkpoints::StoreCheckpoints,
         host::{DeviceSettings, Host, Profiles, SELinux, load_default},
         images::StoreImages,
@@ -93,20 +96,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
     let settings = settings(startup, manager, handlers.settings)?;
 
     let (events, receiver) = mpsc::unbounded_channel();
-    let program = std::env::current_exe().map_err(StartError::part("find our own program"))?;
-    let backend = BackendSettings {
-        handlers: handlers.runtimes,
-        exits_dir: directory(&config.runtime.container_exits_dir)?,
-        attach_dir: directory(&config.runtime.container_attach_socket_dir)?,
-        driver,
-        no_pivot: config.runtime.no_pivot,
-        log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
-        criu: search("criu"),
-    };
-    let limit = startup.child_open_files;
-    let backend = Processes::start(backend, &program, limit, events)
-        .map_err(StartError::part("start the spawner"))?;
-
+    let backend = backend(startup, driver, handlers.runtimes, handlers.shims, events)?;
     let puller = Puller::new(pull_settings(startup, &store));
     let puller = Arc::new(puller.map_err(StartError::part("read the registries' configuration"))?);
     NamespacedAuth::remove_leftovers(&config.image.namespaced_auth_dir);
@@ -141,7 +131,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             devices: Arc::new(device_settings(config)?),
             hooks_dirs: config.runtime.hooks_dir.clone(),
         }),
-        backend: Arc::new(backend),
+        backend,
         checkpoints: Arc::new(StoreCheckpoints {
             store: store.clone(),
             driver,
@@ -177,6 +167,41 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         puller,
         store,
     })
+}
+
+/// Monitors and runtimes; shims only where a handler has one.
+fn backend(
+    startup: &Startup,
+    driver: Driver,
+    handlers: BTreeMap<String, HandlerRuntime>,
+    shims: BTreeMap<String, ShimHandler>,
+    events: mpsc::UnboundedSender<BackendEvent>,
+) -> Result<Arc<dyn Backend>, StartError> {
+    let config = &startup.config;
+    let program = std::env::current_exe().map_err(StartError::part("find our own program"))?;
+    let monitor_cgroup = |(name, shim): (&String, &ShimHandler)| {
+        let cgroup = shim.monitor_cgroup.clone();
+        (name.clone(), cgroup)
+    };
+    let settings = BackendSettings {
+        handlers,
+        shims: shims.iter().map(monitor_cgroup).collect(),
+        exits_dir: directory(&config.runtime.container_exits_dir)?,
+        attach_dir: directory(&config.runtime.container_attach_socket_dir)?,
+        driver,
+        no_pivot: config.runtime.no_pivot,
+        log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
+        criu: search("criu"),
+    };
+    let limit = startup.child_open_files;
+    let (closing, stdin_closed) = mpsc::unbounded_channel();
+    let processes = Processes::start(settings, &program, limit, events.clone(), closing);
+    let processes = Arc::new(processes.map_err(StartError::part("start the spawner"))?);
+    if shims.is_empty() {
+        return Ok(processes);
+    }
+    let shims = Shims::start(shims, processes.clone(), program, events, stdin_closed);
+    Ok(Arc::new(ByHandler { processes, shims }))
 }
 
 /// What the inspect endpoints tell of the configuration.
@@ -371,7 +396,7 @@ fn device_settings(config: &Config) -> Result<DeviceSettings, StartError> {
 fn settings(
     startup: &Startup,
     manager: CgroupManager,
-    handlers: std::collections::BTreeMap<String, crioxide_engine::Handler>,
+    handlers: BTreeMap<String, crioxide_engine::Handler>,
 ) -> Result<Settings, StartError> {
     let config = &startup.config;
     let runtime = &config.runtime;

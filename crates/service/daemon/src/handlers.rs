@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use crioxide_config::{CgroupManager, Config, HandlerType, RuntimeBinary, RuntimeHandler};
@@ -14,7 +15,7 @@ use crioxide_oci_runtime::{CgroupDriver, CommandRuntime, OciRuntime};
 use crioxide_oci_runtime_builtin::BuiltinRuntime;
 use oci_spec::runtime::Features;
 
-use crate::adapters::backend::HandlerRuntime;
+use crate::adapters::backend::{HandlerRuntime, ShimHandler};
 
 /// The `monitor_path` that names our own monitor.
 const BUILTIN_MONITOR: &str = "builtin";
@@ -25,6 +26,8 @@ const CREATE_TIMEOUT_MIN: i64 = 30;
 pub(crate) struct Handlers {
     /// For the backend.
     pub(crate) runtimes: BTreeMap<String, HandlerRuntime>,
+    /// For the backend of shims.
+    pub(crate) shims: BTreeMap<String, ShimHandler>,
     /// For the engine.
     pub(crate) settings: BTreeMap<String, Handler>,
     /// For the Status rpc.
@@ -35,6 +38,7 @@ pub(crate) struct Handlers {
 pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, PortError> {
     let mut handlers = Handlers {
         runtimes: BTreeMap::new(),
+        shims: BTreeMap::new(),
         settings: BTreeMap::new(),
         features: Vec::new(),
     };
@@ -50,13 +54,19 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
                 continue;
             }
         };
-        let features = loaded.runtime.features().unwrap_or_default();
+        let features = match &loaded {
+            Loaded::Runtime(loaded) => loaded.runtime.features().unwrap_or_default(),
+            Loaded::Shim(_) => Features::default(),
+        };
         let recursive_read_only = features
             .mount_options()
             .iter()
             .flatten()
             .any(|option| option == "rro");
-        handlers.runtimes.insert(name.clone(), loaded);
+        match loaded {
+            Loaded::Runtime(loaded) => drop(handlers.runtimes.insert(name.clone(), loaded)),
+            Loaded::Shim(loaded) => drop(handlers.shims.insert(name.clone(), loaded)),
+        }
         let user_namespaces = maps_ids(&features);
         let mut settings = engine_handler(handler);
         settings.id_mapped_mounts = user_namespaces;
@@ -73,7 +83,7 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
             handlers.features.push(entry(""));
         }
     }
-    if !handlers.runtimes.contains_key(default) {
+    if !handlers.settings.contains_key(default) {
         return Err(format!(
             "default_runtime set to \"{default}\", but no runtime entry table [crio.runtime.runtimes.{default}] was found"
         )
@@ -98,7 +108,14 @@ fn engine_handler(handler: &RuntimeHandler) -> Handler {
         allowed_annotations: handler.allowed_annotations.clone(),
         id_mapped_mounts: false,
         foreign: handler.binary != RuntimeBinary::Builtin,
+        shim: handler.runtime_type == HandlerType::Vm,
     }
+}
+
+/// A handler that can be used.
+enum Loaded {
+    Runtime(HandlerRuntime),
+    Shim(ShimHandler),
 }
 
 fn load_one(
@@ -106,10 +123,54 @@ fn load_one(
     handler: &RuntimeHandler,
     config: &Config,
     manager: CgroupManager,
-) -> Result<HandlerRuntime, PortError> {
-    if handler.runtime_type == HandlerType::Vm {
-        return Err("runtime_type \"vm\" is not supported yet".into());
+) -> Result<Loaded, PortError> {
+    match handler.runtime_type {
+        HandlerType::Vm => load_shim(name, handler, config).map(Loaded::Shim),
+        _ => load_runtime(name, handler, config, manager).map(Loaded::Runtime),
     }
+}
+
+/// A containerd shim, which is asked for nothing before there is a container for it.
+fn load_shim(
+    name: &str,
+    handler: &RuntimeHandler,
+    config: &Config,
+) -> Result<ShimHandler, PortError> {
+    let path = match &handler.binary {
+        RuntimeBinary::Builtin => return Err("a handler of the type vm needs a shim".into()),
+        RuntimeBinary::Path(path) => path.clone(),
+        RuntimeBinary::Search(program) => {
+            search(program).ok_or_else(|| format!("{program} is not in $PATH"))?
+        }
+    };
+    if !is_program(&path) {
+        return Err(format!("{} is not an executable file", path.display()).into());
+    }
+    if let Some(file) = &handler.runtime_config_path
+        && !file.is_file()
+    {
+        return Err(format!("runtime_config_path {} is no file", file.display()).into());
+    }
+    tracing::info!("Runtime handler {name}: shim {}", path.display());
+    let seconds = handler.container_create_timeout.max(CREATE_TIMEOUT_MIN);
+    Ok(ShimHandler {
+        path,
+        config_path: handler.runtime_config_path.clone(),
+        pull_image: handler.runtime_pull_image,
+        env: handler.monitor_env.clone(),
+        create_timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+        sync_log: !handler.no_sync_log,
+        monitor_cgroup: handler.monitor_cgroup.clone(),
+        debug: matches!(config.runtime.log_level.as_str(), "debug" | "trace"),
+    })
+}
+
+fn load_runtime(
+    name: &str,
+    handler: &RuntimeHandler,
+    config: &Config,
+    manager: CgroupManager,
+) -> Result<HandlerRuntime, PortError> {
     let root = handler.runtime_root.clone();
     let systemd_cgroup = manager == CgroupManager::Systemd;
     let (runtime, command): (Arc<dyn OciRuntime>, _) = match &handler.binary {

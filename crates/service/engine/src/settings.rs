@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use crioxide_names::PodId;
 use crioxide_runtime_spec::{HostFacts, SpecDefaults, annotation_filter, resources::CgroupFacts};
 
 use crate::{MetricGroup, ports::CheckpointSupport};
@@ -22,6 +23,8 @@ pub struct Handler {
     pub id_mapped_mounts: bool,
     /// A program other than ours. It looks up a container's root with the rights that the container has.
     pub foreign: bool,
+    /// A shim runs its pods: each has an infra container, and its containers tell the shim which pod they belong to.
+    pub shim: bool,
 }
 
 /// What becomes of the volumes that images declare.
@@ -78,7 +81,27 @@ pub struct Settings {
     pub defaults: SpecDefaults,
 }
 
+/// What a container is to its pod, in the words of shims.
+pub(crate) const SANDBOX: &str = "sandbox";
+pub(crate) const CONTAINER: &str = "container";
+
 impl Settings {
+    /// The annotations by which containerd's shims see which pod a container belongs to. kata's reads CRI-O's, too.
+    pub(crate) fn shim_annotations(
+        &self,
+        handler: &str,
+        pod: &PodId,
+        kind: &str,
+    ) -> impl Iterator<Item = (String, String)> {
+        let shim = self.handlers.get(handler).is_some_and(|h| h.shim);
+        let annotations = [
+            ("io.kubernetes.cri.sandbox-id", pod.as_str()),
+            ("io.kubernetes.cri.container-type", kind),
+        ];
+        let of_shim = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        of_shim.into_iter().filter(move |_| shim)
+    }
+
     /// Removes the annotations that reach into the runtime or the node and that nobody allowed pods of this handler.
     pub(crate) fn filter_annotations(
         &self,

@@ -114,6 +114,13 @@ monitor_cgroup = "pod"
             conmon.display()
         );
     }
+    if let Ok(shim) = requirements::program(requirements::SHIM) {
+        let _ = write!(
+            text,
+            "[crio.runtime.runtimes.shim]\nruntime_path = \"{}\"\nruntime_type = \"vm\"\nmonitor_cgroup = \"pod\"\n",
+            shim.display()
+        );
+    }
     text.push_str(&options.more_tables);
     text
 }

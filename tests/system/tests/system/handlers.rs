@@ -30,6 +30,12 @@ async fn crun() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shim() -> Result<()> {
+    skip_unless!(possible(), requirements::shim());
+    contract("shim").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_handler_is_refused() -> Result<()> {
     skip_unless!(possible());
     let scene = Scene::start().await?;

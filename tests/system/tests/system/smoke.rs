@@ -23,6 +23,12 @@ async fn crun() -> Result<()> {
     pod_from_start_to_end("crun").await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shim() -> Result<()> {
+    skip_unless!(possible(), requirements::shim());
+    pod_from_start_to_end("shim").await
+}
+
 /// crun refuses hosts where a controller is in a version 1 hierarchy and others in a mounted version 2 one.
 pub(crate) fn crun_works_here() -> Result<(), String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -110,6 +110,7 @@ pub(super) async fn read(
             }
             ServerFrame::Event(Event::Exited { id, exit }) => MonitorEvent::Exited { id, exit },
             ServerFrame::Event(Event::Oom { id }) => MonitorEvent::Oom { id },
+            ServerFrame::Event(Event::StdinClosed { id }) => MonitorEvent::StdinClosed { id },
             ServerFrame::Event(Event::Unknown) => continue,
         };
         // Who dropped the receiver does not want events, but still wants replies.

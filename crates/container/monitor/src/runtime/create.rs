@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_monitor_protocol::{
-    Checkpoint, CreateContainer, Failure, FailureKind, Reply, RuntimeCommand, StdioMode,
+    Checkpoint, CreateContainer, Failure, FailureKind, KeepStdio, Reply, RuntimeCommand, StdioMode,
 };
 use crioxide_sys::reap::Ending;
 use rustix::net::SocketType;
@@ -36,14 +36,13 @@ impl Monitor {
         checkpoint: Option<&Checkpoint>,
         reply: ReplyTo,
     ) -> Result<(), Failure> {
-        validate(request).map_err(|text| Failure::new(FailureKind::Protocol, text))?;
-        if self.find(&request.id).is_some() {
-            let text = format!("container {} exists in this monitor already", request.id);
-            return Err(Failure::new(FailureKind::Exists, text));
-        }
-        let key = self.next_key;
-        self.next_key += 1;
-        let (mut container, ends) = prepare(key, request)?;
+        let stdio = || match request.stdio {
+            StdioMode::Pipes => Stdio::pipes(request.stdin),
+            StdioMode::Terminal => Stdio::terminal(),
+        };
+        let (mut container, ends) = self.prepare(&KeepStdio::from(request), stdio)?;
+        container.runtime = Some(request.runtime.clone());
+        let key = container.key;
         let started = self.start_runtime(&mut container, (request, checkpoint), ends, reply);
         match started {
             Ok(child) => {
@@ -57,6 +56,22 @@ impl Monitor {
                 Err(Failure::from_error(FailureKind::System, &error))
             }
         }
+    }
+
+    /// A container without a process, as it is wanted.
+    pub(crate) fn prepare<T>(
+        &mut self,
+        request: &KeepStdio,
+        stdio: impl FnOnce() -> io::Result<(Stdio, T)>,
+    ) -> Result<(Container, T), Failure> {
+        validate(request).map_err(|text| Failure::new(FailureKind::Protocol, text))?;
+        if self.find(&request.id).is_some() {
+            let text = format!("container {} exists in this monitor already", request.id);
+            return Err(Failure::new(FailureKind::Exists, text));
+        }
+        let key = self.next_key;
+        self.next_key += 1;
+        prepare(key, request, stdio)
     }
 
     fn start_runtime(
@@ -190,7 +205,9 @@ impl Monitor {
         };
         container.phase = Phase::Creating;
         let id = container.id.clone();
-        let runtime = container.runtime.clone();
+        let Some(runtime) = container.runtime.clone() else {
+            return self.answer_failed_create(key, reply, failure);
+        };
         let ends = || -> io::Result<ChildEnds> {
             Ok(ChildEnds {
                 stdin: null()?,
@@ -244,10 +261,11 @@ impl Monitor {
 }
 
 /// Log, sockets, pipes: everything but the process. What was made is taken back on failure.
-fn prepare(
+fn prepare<T>(
     key: ContainerKey,
-    request: &CreateContainer,
-) -> Result<(Container, ChildEnds), Failure> {
+    request: &KeepStdio,
+    stdio: impl FnOnce() -> io::Result<(Stdio, T)>,
+) -> Result<(Container, T), Failure> {
     let fail = |what: &str, path: &std::path::Path, error: io::Error| {
         Failure::new(
             FailureKind::System,
@@ -255,6 +273,7 @@ fn prepare(
         )
     };
     let bundle = &request.bundle;
+    let is_new = !request.log.path.exists();
     let log = LogFile::open(&request.log.path, request.log.size_max)
         .map_err(|error| fail("open the log", &request.log.path, error))?;
     let rest = || -> Result<_, Failure> {
@@ -264,25 +283,19 @@ fn prepare(
             Fifo::control(bundle).map_err(|error| fail("make `ctl` in", bundle, error))?;
         let window_size =
             Fifo::window_size(bundle).map_err(|error| fail("make `winsz` in", bundle, error))?;
-        let stdio = match request.stdio {
-            StdioMode::Pipes => Stdio::pipes(request.stdin),
-            StdioMode::Terminal => Stdio::terminal(),
-        };
         Ok((
             attach,
             control,
             window_size,
-            stdio.map_err(|error| fail("make the pipes for", bundle, error))?,
+            stdio().map_err(|error| fail("make the pipes for", bundle, error))?,
         ))
     };
     let (attach, control, window_size, (stdio, ends)) = rest().inspect_err(|_| {
-        for path in [
-            &request.log.path,
-            &bundle.join("attach"),
-            &bundle.join("ctl"),
-            &bundle.join("winsz"),
-        ] {
-            let _ = std::fs::remove_file(path);
+        if is_new {
+            let _ = std::fs::remove_file(&request.log.path);
+        }
+        for name in ["attach", "ctl", "winsz"] {
+            let _ = std::fs::remove_file(bundle.join(name));
         }
         let _ = std::fs::remove_file(request.attach_socket_dir.join(&request.id));
     })?;
@@ -294,8 +307,9 @@ fn prepare(
         bundle: bundle.clone(),
         persist_dir: request.persist_dir.clone(),
         exit_dir: request.exit_dir.clone(),
-        runtime: request.runtime.clone(),
+        runtime: None,
         stdin_mode: request.stdin,
+        stdin_closed: false,
         sync_log: request.log.sync,
         stdio,
         log,
@@ -313,8 +327,8 @@ fn prepare(
 }
 
 /// Without a readable place there are no out-of-memory reports; the runtime will complain about the path itself.
-fn cgroup_of(request: &CreateContainer) -> Option<Cgroup> {
-    let driver = if request.runtime.systemd_cgroup() {
+fn cgroup_of(request: &KeepStdio) -> Option<Cgroup> {
+    let driver = if request.systemd_cgroup {
         Driver::Systemd
     } else {
         Driver::Cgroupfs
@@ -381,7 +395,7 @@ pub(crate) fn global_args(runtime: &RuntimeCommand) -> Vec<OsString> {
 
 /// Pid and warnings of a container whose runtime succeeded.
 fn created(container: &Container, report: &str) -> Result<(i32, Vec<String>), Failure> {
-    if let RuntimeCommand::Builtin { .. } = container.runtime {
+    if let Some(RuntimeCommand::Builtin { .. }) = container.runtime {
         return builtin::parse_report(report)
             .map_err(|text| Failure::new(FailureKind::Runtime, text));
     }

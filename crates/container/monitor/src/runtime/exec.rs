@@ -92,10 +92,13 @@ impl Monitor {
     /// The runtime that knows the container, and its bundle.
     fn place_of(&mut self, request: &ExecRequest) -> Result<(RuntimeCommand, PathBuf), Failure> {
         if let Some(container) = self.find(&request.container) {
-            if matches!(container.phase, Phase::Live) {
-                return Ok((container.runtime.clone(), container.bundle.clone()));
+            if let (Phase::Live, Some(runtime)) = (&container.phase, &container.runtime) {
+                return Ok((runtime.clone(), container.bundle.clone()));
             }
-            let text = format!("container {} does not run", request.container);
+            let text = match container.runtime {
+                None => format!("container {} is run by a shim", request.container),
+                Some(_) => format!("container {} does not run", request.container),
+            };
             return Err(Failure::new(FailureKind::State, text));
         }
         match &request.foreign {

@@ -14,6 +14,8 @@ use crate::streams::stdio::null;
 
 /// The first number that a descriptor of the request becomes.
 const FIRST: RawFd = 3;
+/// The same, when its output is among them.
+const FIRST_OUTPUT: RawFd = 1;
 /// Above every number that a request's descriptors may become.
 pub(super) const ASIDE: RawFd = 32;
 
@@ -51,7 +53,11 @@ fn prepare(program: Program, descriptors: Vec<OwnedFd>) -> io::Result<Command> {
         aside.push(rustix::io::fcntl_dupfd_cloexec(descriptor, ASIDE)?);
     }
     close_from(FIRST, CloseMode::OnExec)?;
-    for (number, descriptor) in (FIRST..).zip(&aside) {
+    let first = match program.output {
+        true => FIRST_OUTPUT,
+        false => FIRST,
+    };
+    for (number, descriptor) in (first..).zip(&aside) {
         place_at(descriptor, number)?;
     }
     // What has such a number is replaced above; its owners must not close it again before the exec.

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use crioxide_monitor_protocol::StdinMode;
+use crioxide_monitor_protocol::{KeepStdio, StdinMode};
 use rustix::event::epoll::EventFlags;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
@@ -24,6 +25,8 @@ pub(crate) struct Output {
     pub(crate) stream: Stream,
     pub(crate) descriptor: OwnedFd,
     pub(crate) token: Option<Token>,
+    /// The other end of a FIFO, which would read as ended while nobody else has it open.
+    held: Option<OwnedFd>,
 }
 
 /// What reading an output gave.
@@ -42,6 +45,16 @@ impl Output {
             stream,
             descriptor,
             token: None,
+            held: None,
+        })
+    }
+
+    /// A FIFO at this path.
+    fn of_fifo(stream: Stream, path: &std::path::Path) -> io::Result<Self> {
+        let descriptor = open_fifo(path, OFlags::RDONLY)?;
+        Ok(Self {
+            held: Some(open_fifo(path, OFlags::WRONLY)?),
+            ..Self::new(stream, descriptor)?
         })
     }
 
@@ -151,6 +164,8 @@ pub(crate) struct Stdio {
     pub(crate) stdin: Option<Stdin>,
     /// The terminal's master, for its size.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Their files, where they are FIFOs.
+    fifos: Vec<PathBuf>,
 }
 
 impl Stdio {
@@ -179,6 +194,7 @@ impl Stdio {
                 outputs,
                 stdin,
                 terminal: None,
+                fifos: Vec::new(),
             },
             ends,
         ))
@@ -191,6 +207,7 @@ impl Stdio {
             outputs: vec![Output::new(Stream::Stderr, stderr_read)?],
             stdin: None,
             terminal: None,
+            fifos: Vec::new(),
         };
         Ok((
             stdio,
@@ -200,6 +217,55 @@ impl Stdio {
                 stderr: stderr_write,
             },
         ))
+    }
+
+    /// FIFOs, whose other ends a shim opens. Those of a monitor that has died are taken over.
+    pub(crate) fn fifos(request: &KeepStdio) -> io::Result<Self> {
+        let mut stdio = Self {
+            outputs: Vec::new(),
+            stdin: None,
+            terminal: None,
+            fifos: Vec::new(),
+        };
+        let opened = stdio.open_fifos(request);
+        opened.inspect_err(|_| stdio.remove_fifos())?;
+        Ok(stdio)
+    }
+
+    fn open_fifos(&mut self, request: &KeepStdio) -> io::Result<()> {
+        let outputs = [
+            (Stream::Stdout, Some(request.stdout_fifo())),
+            (Stream::Stderr, request.stderr_fifo()),
+        ];
+        for (stream, path) in outputs {
+            if let Some(path) = path {
+                make_fifo(&path)?;
+                self.fifos.push(path.clone());
+                self.outputs.push(Output::of_fifo(stream, &path)?);
+            }
+        }
+        if let Some(path) = request.stdin_fifo() {
+            make_fifo(&path)?;
+            self.fifos.push(path.clone());
+            // Open for both directions, because the shim may not have opened it yet.
+            let descriptor = open_fifo(&path, OFlags::RDWR)?;
+            self.stdin = Some(Stdin::new(descriptor, request.stdin)?);
+        }
+        Ok(())
+    }
+
+    /// Lets FIFOs end when the shim closes them.
+    pub(crate) fn let_end(&mut self) {
+        for output in &mut self.outputs {
+            output.held = None;
+        }
+    }
+
+    /// Removes the files of FIFOs.
+    pub(crate) fn remove_fifos(&self) {
+        for path in &self.fifos {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Uses the terminal of which `master` is the other side.
@@ -246,6 +312,26 @@ impl Stdio {
             }
         }
         String::from_utf8_lossy(&said).trim().to_owned()
+    }
+}
+
+fn make_fifo(path: &std::path::Path) -> io::Result<()> {
+    match rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_fifo(path: &std::path::Path, access: OFlags) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
+    match kind {
+        FileType::Fifo => Ok(descriptor),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("`{}` is no FIFO", path.display()),
+        )),
     }
 }
 

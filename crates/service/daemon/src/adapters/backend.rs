@@ -1,5 +1,6 @@
 //! Monitors and runtimes.
 
+mod by_handler;
 mod conmons;
 mod exec;
 mod homes;
@@ -7,6 +8,7 @@ mod inspect;
 mod leftovers;
 mod monitors;
 mod sessions;
+mod shims;
 mod unattended;
 
 use std::{
@@ -23,8 +25,8 @@ use crioxide_engine::ports::{
     PortResult, ProcessId, RecordDirs, RestoreProcess, Session,
 };
 use crioxide_monitor_client::{
-    Checkpoint, ContainerLog, CreateContainer, Created, FailureKind, ForeignContainer, Monitor,
-    MonitorError, RestoreContainer, RuntimeCommand, StdinMode, StdioMode, conmon,
+    Checkpoint, ContainerLog, CreateContainer, Created, FailureKind, ForeignContainer, KeepStdio,
+    Monitor, MonitorError, RestoreContainer, RuntimeCommand, StdinMode, StdioMode, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{CheckpointRequest, DeleteMode, OciRuntime, RuntimeError};
@@ -35,9 +37,11 @@ use crioxide_cgroups::Driver;
 use super::checkpoints;
 use crate::{OpenFilesLimit, blocking};
 
+pub(crate) use by_handler::ByHandler;
 use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
+pub(crate) use shims::{ShimHandler, Shims};
 use unattended::{Followed, Unattended, Watcher};
 
 /// First and longest pause between two tries to make a monitor forget a deleted container; each is twice the last, so
@@ -68,6 +72,8 @@ pub(crate) struct HandlerRuntime {
 pub(crate) struct BackendSettings {
     /// Runtimes by handler.
     pub(crate) handlers: BTreeMap<String, HandlerRuntime>,
+    /// `monitor_cgroup` of the handlers that have a shim.
+    pub(crate) shims: BTreeMap<String, String>,
     /// `container_exits_dir`.
     pub(crate) exits_dir: PathBuf,
     /// `container_attach_socket_dir`.
@@ -91,15 +97,17 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// A backend whose news go to `events`. `program` is ourselves, to be run as the spawner.
+    /// A backend whose news go to `events`, but for containers of shims whose stdin was closed. `program` is ourselves, to
+    /// be run as the spawner.
     pub(crate) fn start(
         settings: BackendSettings,
         program: &Path,
         open_files: OpenFilesLimit,
         events: mpsc::UnboundedSender<BackendEvent>,
+        stdin_closed: mpsc::UnboundedSender<ContainerId>,
     ) -> PortResult<Self> {
         let followed = Followed::new(events.clone());
-        let monitors = Monitors::start(program, open_files, events)?;
+        let monitors = Monitors::start(program, open_files, events, stdin_closed)?;
         Ok(Self {
             settings: Arc::new(settings),
             monitors,
@@ -113,12 +121,11 @@ impl Processes {
         Ok(handler.ok_or_else(|| format!("runtime handler {name} is not configured"))?)
     }
 
-    /// What whoever makes the container has to know.
-    fn order(&self, handler: &HandlerRuntime, request: &CreateProcess) -> CreateContainer {
-        CreateContainer {
+    /// What the pod's monitor keeps of a container.
+    fn kept(&self, request: &CreateProcess, sync_log: bool) -> KeepStdio {
+        KeepStdio {
             id: request.id.to_string(),
             bundle: request.dirs.run.clone(),
-            runtime: handler.command.clone(),
             stdio: if request.terminal {
                 StdioMode::Terminal
             } else {
@@ -132,12 +139,30 @@ impl Processes {
             log: ContainerLog {
                 path: request.log_path.clone(),
                 size_max: self.settings.log_size_max,
-                sync: handler.sync_log,
+                sync: sync_log,
             },
             exit_dir: self.settings.exits_dir.clone(),
             persist_dir: request.dirs.persistent.clone(),
             attach_socket_dir: self.settings.attach_dir.clone(),
             cgroup: Some(request.cgroups_path.clone()).filter(|path| !path.is_empty()),
+            systemd_cgroup: self.settings.driver == Driver::Systemd,
+        }
+    }
+
+    /// What whoever makes the container has to know.
+    fn order(&self, handler: &HandlerRuntime, request: &CreateProcess) -> CreateContainer {
+        let kept = self.kept(request, handler.sync_log);
+        CreateContainer {
+            id: kept.id,
+            bundle: kept.bundle,
+            runtime: handler.command.clone(),
+            stdio: kept.stdio,
+            stdin: kept.stdin,
+            log: kept.log,
+            exit_dir: kept.exit_dir,
+            persist_dir: kept.persist_dir,
+            attach_socket_dir: kept.attach_socket_dir,
+            cgroup: kept.cgroup,
             no_pivot: self.settings.no_pivot,
             timeout_ms: handler.create_timeout_ms,
         }
@@ -212,6 +237,24 @@ impl Processes {
         .await
     }
 
+    /// Whether the pod's monitor could forget a container. If not, pauses before the next try, or gives up.
+    async fn forgotten(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        pause: &mut Duration,
+    ) -> PortResult<bool> {
+        if self.monitors.forget(pod, id).await? == Forgotten::Yes {
+            return Ok(true);
+        }
+        if *pause > FORGET_PAUSE_MAX {
+            return Err(format!("the monitor of pod {pod} still holds container {id}").into());
+        }
+        tokio::time::sleep(*pause).await;
+        *pause *= 2;
+        Ok(false)
+    }
+
     fn watch(&self, id: &ContainerId, dirs: &RecordDirs, init: ProcessId, watcher: Watcher) {
         self.followed.watch(Unattended {
             watcher,
@@ -244,7 +287,8 @@ fn process_id(pid: i32) -> ProcessId {
 impl Backend for Processes {
     async fn start_monitor(&self, pod: &PodId, home: &PodHome) -> PortResult<()> {
         self.homes.remember(pod, home);
-        if self.handler(&home.handler)?.conmon.is_some() {
+        let (has_conmons, _) = self.watching(&home.handler)?;
+        if has_conmons {
             return Ok(());
         }
         self.monitor_of(pod).await.map(drop)
@@ -411,14 +455,9 @@ impl Backend for Processes {
             .await?;
             // A monitor may still be making the container, for a daemon that was killed: then there was nothing to
             // delete yet. Or it has yet to see the end of what was just killed.
-            if self.monitors.forget(pod, id).await? == Forgotten::Yes {
+            if self.forgotten(pod, id, &mut pause).await? {
                 break;
             }
-            if pause > FORGET_PAUSE_MAX {
-                return Err(format!("the monitor of pod {pod} still holds container {id}").into());
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
         self.end_conmon(pod, handler, id, dirs).await?;
         self.remove_monitor_files(id, dirs).await

@@ -25,6 +25,7 @@ use crate::{
     ops::undo::Undo,
     ops::{exits::now_nanoseconds, run_pod},
     ports::{CheckpointTarget, ContainerProcess, RecordDirs},
+    settings::CONTAINER,
 };
 use checkpoint::Checkpoint;
 use plan::Plan;
@@ -154,7 +155,10 @@ impl Engine {
         let output = self.container_spec(plan, &dirs, &rootfs, &labels).await?;
         let info = annotations(plan, &rootfs, output.volumes, created);
         let mut spec = output.spec;
-        spec.set_annotations(Some(info.to_map().into_iter().collect()));
+        let mut annotations = info.to_map();
+        let (settings, handler) = (&self.inner.settings, &plan.pod.info.runtime_handler);
+        annotations.extend(settings.shim_annotations(handler, &plan.pod.id, CONTAINER));
+        spec.set_annotations(Some(annotations.into_iter().collect()));
         self.add_hooks(plan, &info, &mut spec).await?;
         let json = serde_json::to_vec_pretty(&spec)
             .map_err(|error| EngineError::failed("write config.json", &error))?;

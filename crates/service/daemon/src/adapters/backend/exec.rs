@@ -10,7 +10,7 @@ use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 
 const SIGKILL: i32 = 9;
 /// How long output may take to end after the process did: something it left behind may hold the pipes.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the process. The pipes go from the process straight to us; what exceeds the limit is read and dropped.
 pub(super) async fn run(
@@ -69,7 +69,7 @@ pub(super) async fn run(
     })
 }
 
-fn pipe_pair() -> PortResult<(pipe::Receiver, OwnedFd)> {
+pub(super) fn pipe_pair() -> PortResult<(pipe::Receiver, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((pipe::Receiver::from_owned_fd(reader)?, writer))
@@ -114,7 +114,7 @@ async fn failed_start(
 }
 
 /// What has been read so far from both pipes.
-struct Output {
+pub(super) struct Output {
     stdout: Stream,
     stderr: Stream,
     left: usize,
@@ -126,7 +126,7 @@ struct Stream {
 }
 
 impl Output {
-    fn new(stdout: pipe::Receiver, stderr: pipe::Receiver, limit: usize) -> Self {
+    pub(super) fn new(stdout: pipe::Receiver, stderr: pipe::Receiver, limit: usize) -> Self {
         let stream = |pipe| Stream {
             pipe: Some(pipe),
             bytes: Vec::new(),
@@ -139,7 +139,7 @@ impl Output {
     }
 
     /// Reads until both pipes have ended.
-    async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         while self.stdout.pipe.is_some() || self.stderr.pipe.is_some() {
             let (from_stdout, chunk) = tokio::select! {
                 chunk = self.stdout.read(), if self.stdout.pipe.is_some() => (true, chunk),
@@ -157,12 +157,12 @@ impl Output {
     }
 
     /// Reads for ever.
-    async fn collect(&mut self) -> std::convert::Infallible {
+    pub(super) async fn collect(&mut self) -> std::convert::Infallible {
         self.drain().await;
         std::future::pending().await
     }
 
-    fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn into_parts(self) -> (Vec<u8>, Vec<u8>) {
         (self.stdout.bytes, self.stderr.bytes)
     }
 }

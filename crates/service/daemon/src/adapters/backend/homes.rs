@@ -67,14 +67,14 @@ impl Processes {
             return Ok(monitor);
         }
         let home = &place.home;
-        let handler = self.handler(&home.handler)?;
+        let (has_conmons, monitor_cgroup) = self.watching(&home.handler)?;
         // The infra container's conmon has the plain name.
-        let name = match handler.conmon {
-            Some(_) => format!("{pod}-exec"),
-            None => pod.to_string(),
+        let name = match has_conmons {
+            true => format!("{pod}-exec"),
+            false => pod.to_string(),
         };
         let path = pod_cgroup::monitor_path(
-            &handler.monitor_cgroup,
+            monitor_cgroup,
             self.settings.driver,
             &home.cgroup_parent,
             &name,
@@ -93,6 +93,17 @@ impl Processes {
         };
         self.monitors.spawn(pod, config).await?;
         self.monitors.of(pod)
+    }
+
+    /// Whether conmons watch the containers of a handler, and its `monitor_cgroup`.
+    pub(super) fn watching(&self, handler: &str) -> PortResult<(bool, &str)> {
+        match self.settings.shims.get(handler) {
+            Some(monitor_cgroup) => Ok((false, monitor_cgroup)),
+            None => {
+                let handler = self.handler(handler)?;
+                Ok((handler.conmon.is_some(), &handler.monitor_cgroup))
+            }
+        }
     }
 
     /// The monitor that takes the place of `monitor`, when a request was `unsent` because that one had just died. A

@@ -37,14 +37,16 @@ pub(super) struct Monitors {
     spawner: Arc<Spawner>,
     connected: Arc<watch::Sender<Connections>>,
     events: mpsc::UnboundedSender<BackendEvent>,
+    stdin_closed: mpsc::UnboundedSender<ContainerId>,
 }
 
 impl Monitors {
-    /// Starts the spawner.
+    /// Starts the spawner. Containers of shims into which nobody will type any more go to `stdin_closed`.
     pub(super) fn start(
         program: &Path,
         open_files: OpenFilesLimit,
         events: mpsc::UnboundedSender<BackendEvent>,
+        stdin_closed: mpsc::UnboundedSender<ContainerId>,
     ) -> PortResult<Self> {
         // Containers get the limit that we were started with, not the one we raised for ourselves.
         let limit = format!("{}:{}", text(open_files.soft), text(open_files.hard));
@@ -53,6 +55,7 @@ impl Monitors {
             spawner: Arc::new(spawner),
             connected: Arc::default(),
             events,
+            stdin_closed,
         })
     }
 
@@ -110,6 +113,7 @@ impl Monitors {
             pod: pod.clone(),
             map: self.connected.clone(),
             events: self.events.clone(),
+            stdin_closed: self.stdin_closed.clone(),
         };
         let mut news = listener.take(connected, |map, pod, monitor| {
             map.insert(pod.clone(), monitor);
@@ -219,6 +223,7 @@ struct Listener {
     pod: PodId,
     map: Arc<watch::Sender<Connections>>,
     events: mpsc::UnboundedSender<BackendEvent>,
+    stdin_closed: mpsc::UnboundedSender<ContainerId>,
 }
 
 impl Listener {
@@ -236,14 +241,25 @@ impl Listener {
         self.map.send_modify(|all| keep(all, &self.pod, monitor));
         for container in containers {
             report(&self.events, &container.id, container.exit);
+            if container.stdin_closed {
+                self.tell_closed_stdin(&container.id);
+            }
         }
         events
+    }
+
+    fn tell_closed_stdin(&self, id: &str) {
+        if let Ok(id) = ContainerId::parse(id) {
+            // Without a handler for shims nobody wants to know.
+            let _ = self.stdin_closed.send(id);
+        }
     }
 
     async fn follow(&self, news: &mut mpsc::Receiver<MonitorEvent>) -> Ended {
         while let Some(event) = news.recv().await {
             match event {
                 MonitorEvent::Exited { id, exit } => report(&self.events, &id, Some(exit)),
+                MonitorEvent::StdinClosed { id } => self.tell_closed_stdin(&id),
                 MonitorEvent::Oom { id } => tracing::info!("OOM in container {id}"),
                 MonitorEvent::Gone => break,
             }

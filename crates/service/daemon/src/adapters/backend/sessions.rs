@@ -75,7 +75,7 @@ pub(super) async fn exec(
         }
     };
     Ok(Session {
-        input: stdin.map(|stdin| Box::new(PipeInput(Some(stdin))) as Box<dyn SessionInput>),
+        input: stdin.map(|stdin| Box::new(PipeInput::new(stdin)) as Box<dyn SessionInput>),
         output: Box::new(PipeOutput {
             stdout: Some(stdout),
             stderr: Some(stderr),
@@ -106,7 +106,7 @@ async fn on_terminal(
         stderr: None,
     };
     Ok(Session {
-        input: input.map(|input| Box::new(PipeInput(Some(input))) as Box<dyn SessionInput>),
+        input: input.map(|input| Box::new(PipeInput::new(input)) as Box<dyn SessionInput>),
         output: Box::new(output),
         terminal: Some(Box::new(TerminalSizes(master))),
         end,
@@ -138,7 +138,14 @@ fn pipe_to_process() -> io::Result<(OwnedFd, pipe::Sender)> {
     Ok((read, pipe::Sender::from_owned_fd(write)?))
 }
 
-struct PipeInput(Option<pipe::Sender>);
+/// A pipe to a process.
+pub(super) struct PipeInput(Option<pipe::Sender>);
+
+impl PipeInput {
+    pub(super) fn new(pipe: pipe::Sender) -> Self {
+        Self(Some(pipe))
+    }
+}
 
 #[async_trait]
 impl SessionInput for PipeInput {
@@ -155,9 +162,10 @@ impl SessionInput for PipeInput {
     }
 }
 
-struct PipeOutput {
-    stdout: Option<pipe::Receiver>,
-    stderr: Option<pipe::Receiver>,
+/// Pipes from a process.
+pub(super) struct PipeOutput {
+    pub(super) stdout: Option<pipe::Receiver>,
+    pub(super) stderr: Option<pipe::Receiver>,
 }
 
 #[async_trait]

@@ -59,6 +59,7 @@ impl Engine {
                 "failed to find runtime handler {handler} from runtime list [{known}]"
             )));
         }
+        let shim = settings.handlers[&handler].shim;
         config.annotations =
             settings.filter_annotations(&handler, &config.annotations, &config.annotations);
         let bad = |error: &(dyn std::error::Error + 'static)| {
@@ -122,7 +123,7 @@ impl Engine {
             log_dir,
             privileged: security.privileged,
             user,
-            pause: options_pid == v1::NamespaceMode::Pod || settings.always_pause,
+            pause: options_pid == v1::NamespaceMode::Pod || settings.always_pause || shim,
             config,
         })
     }

@@ -25,6 +25,7 @@ use crate::{
         ConfinementRequest, ContainerProcess, LabelRequest, Labels, NamespacePaths, NetworkResult,
         NewRecord, RecordDirs, SandboxPaths,
     },
+    settings::SANDBOX,
     user_namespace,
 };
 
@@ -133,6 +134,8 @@ impl Engine {
             hostname: Some(made.paths.hostname.clone()),
             ..PodFiles::default()
         };
+        let mut annotations = info.to_map();
+        annotations.extend(settings.shim_annotations(&plan.handler, &plan.id, SANDBOX));
         sandbox_spec(&SandboxSpecRequest {
             id: plan.id.as_str(),
             config: &plan.config,
@@ -145,7 +148,7 @@ impl Engine {
             sysctls: &plan.sysctls,
             cpuset: &settings.infra_cpuset,
             confinement: &confinement,
-            annotations: info.to_map(),
+            annotations,
             host: &settings.host,
             defaults: &settings.defaults,
         })

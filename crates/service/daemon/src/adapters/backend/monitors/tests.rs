@@ -67,6 +67,7 @@ async fn a_monitor_is_lost_only_when_it_cannot_be_reached_again() {
             oom_killed: false,
             finished_at_ns: 5,
         }),
+        stdin_closed: false,
     };
     let socket = listener(&path);
     let monitor = std::thread::spawn(move || {
@@ -80,6 +81,7 @@ async fn a_monitor_is_lost_only_when_it_cannot_be_reached_again() {
         pod: PodId::generate(),
         map: Arc::default(),
         events: sender,
+        stdin_closed: mpsc::unbounded_channel().0,
     };
     let (map, pod) = (listener.map.clone(), listener.pod.clone());
     let connected = Monitor::connect(&path).await.unwrap();

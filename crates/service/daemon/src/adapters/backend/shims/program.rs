@@ -1,0 +1,209 @@
+//! Running a shim's program: to start, and to clean up after it.
+
+use std::{os::fd::AsFd as _, path::Path, sync::Arc, time::Duration};
+
+use base64::Engine as _;
+
+use crioxide_cgroups::Driver;
+use crioxide_engine::ports::{PortResult, RecordDirs};
+use crioxide_files::read_limited;
+use crioxide_monitor_client::{MonitorCgroup, Program};
+use crioxide_names::{ContainerId, PodId};
+use crioxide_node_records::annotations::keys;
+use crioxide_shim_client::{Action, Bootstrap, Invocation, TaskExit, messages::Mount};
+use serde_json::{Value, json};
+
+use super::{
+    super::exec::{Output, pipe_pair},
+    Inner, NAMESPACE, ShimHandler,
+    link::Link,
+};
+use crate::{blocking, pod_cgroup};
+
+/// How long a shim's clean-up may take.
+const CLEAN_UP: Duration = Duration::from_secs(30);
+/// How long what a shim printed may take to arrive after it ended: what stays of it may hold the pipes.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Most bytes of what a shim prints.
+const MOST_OUTPUT: usize = 64 << 10;
+/// Annotation of a container with the name that its image was asked for by.
+const ASKED_IMAGE: &str = "io.kubernetes.cri-o.SomeNameOfTheImage";
+/// Largest config.json that is read back, bytes.
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// What a shim's program is run for.
+struct Run {
+    action: Action,
+    /// Where it is born.
+    cgroup: Option<MonitorCgroup>,
+    patience: Duration,
+}
+
+impl Inner {
+    /// The shim of a new container: one of its own, or the pod's. It is the shim that decides.
+    pub(super) async fn link(
+        &self,
+        handler: &ShimHandler,
+        pod: &PodId,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+    ) -> PortResult<Arc<Link>> {
+        let path = self.shim_cgroup(handler, pod, id);
+        if let Some(path) = &path {
+            let (run, path) = (dirs.run.clone(), path.clone());
+            blocking::run(move || pod_cgroup::note_conmon(&run, &path)).await?;
+        }
+        let cgroup = path.map(|path| MonitorCgroup {
+            path,
+            systemd: self.driver == Driver::Systemd,
+        });
+        let run = Run {
+            action: Action::Start,
+            cgroup,
+            patience: handler.create_timeout,
+        };
+        let output = self.run_shim(handler, id, &dirs.run, run).await?;
+        let link = self.tasks.link(Bootstrap::parse(&output)?)?;
+        link.save(&dirs.run)?;
+        Ok(link)
+    }
+
+    /// Has the shim's program take away what a shim that is gone left of a container, killing what still runs.
+    pub(super) async fn clean_up_after(
+        &self,
+        handler: &ShimHandler,
+        id: &ContainerId,
+        bundle: &Path,
+    ) -> PortResult<TaskExit> {
+        // containerd's bundles are named by their container, and its shims look for one beside the directory they run in.
+        let named = bundle.with_file_name(id.as_str());
+        let _ = std::fs::remove_file(&named);
+        std::os::unix::fs::symlink(bundle, &named)?;
+        let run = Run {
+            action: Action::Delete,
+            cgroup: None,
+            patience: CLEAN_UP,
+        };
+        let output = self.run_shim(handler, id, bundle, run).await;
+        let _ = std::fs::remove_file(&named);
+        Ok(TaskExit::from_delete(&output?)?)
+    }
+
+    pub(super) fn shim_cgroup(
+        &self,
+        handler: &ShimHandler,
+        pod: &PodId,
+        id: &ContainerId,
+    ) -> Option<String> {
+        let place = self.processes.homes.of(pod);
+        let parent = place
+            .as_ref()
+            .map_or("", |place| place.home.cgroup_parent.as_str());
+        // The pod's own id is its monitor's name.
+        let name = format!("{id}-shim");
+        pod_cgroup::monitor_path(&handler.monitor_cgroup, self.driver, parent, &name)
+    }
+
+    /// Runs the program in the bundle and returns what it printed.
+    async fn run_shim(
+        &self,
+        handler: &ShimHandler,
+        id: &ContainerId,
+        bundle: &Path,
+        run: Run,
+    ) -> PortResult<Vec<u8>> {
+        let invocation = Invocation {
+            namespace: NAMESPACE,
+            id: id.as_str(),
+            bundle,
+            publisher: &self.publisher,
+            debug: handler.debug,
+        };
+        let program = Program {
+            path: handler.path.clone(),
+            args: invocation.arguments(run.action),
+            env: environment(handler),
+            directory: bundle.to_owned(),
+            cgroup: run.cgroup,
+            output: true,
+        };
+        let (stdout, stdout_end) = pipe_pair()?;
+        let (stderr, stderr_end) = pipe_pair()?;
+        let mut output = Output::new(stdout, stderr, MOST_OUTPUT);
+        let spawner = self.processes.monitors.spawner();
+        let ends = [stdout_end.as_fd(), stderr_end.as_fd()];
+        let code = tokio::select! {
+            code = spawner.run(program, &ends, run.patience) => code,
+            never = output.collect() => match never {},
+        };
+        drop((stdout_end, stderr_end));
+        let _ = tokio::time::timeout(DRAIN, output.drain()).await;
+        let (stdout, stderr) = output.into_parts();
+        let code = code.map_err(|error| {
+            let error = crioxide_engine::chain(&error);
+            format!("cannot run shim {}: {error}", handler.path.display())
+        })?;
+        if code == 0 {
+            return Ok(stdout);
+        }
+        let said = [stderr, stdout].concat();
+        let said = String::from_utf8_lossy(&said);
+        Err(format!(
+            "shim {} ended with code {code}: {}",
+            handler.path.display(),
+            said.trim()
+        )
+        .into())
+    }
+}
+
+/// The whole environment: ours, over it the handler's, and where events go, which is nowhere.
+fn environment(handler: &ShimHandler) -> Vec<(String, String)> {
+    let mut env: std::collections::BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    for (key, value) in handler.env.iter().filter_map(|item| item.split_once('=')) {
+        env.insert(key.to_owned(), value.to_owned());
+    }
+    for (key, value) in [
+        ("NAMESPACE", NAMESPACE),
+        ("GRPC_ADDRESS", ""),
+        ("TTRPC_ADDRESS", ""),
+        ("MAX_SHIM_VERSION", "3"),
+    ] {
+        env.insert(key.to_owned(), value.to_owned());
+    }
+    // Ours alone.
+    for key in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"] {
+        env.remove(key);
+    }
+    env.into_iter().collect()
+}
+
+/// What makes a guest pull the container's image by itself, as kata's agent reads it.
+pub(super) fn guest_pull(bundle: &Path) -> PortResult<Mount> {
+    let config: Value =
+        serde_json::from_slice(&read_limited(bundle.join("config.json"), LARGEST_CONFIG)?)?;
+    let annotations = config.get("annotations").cloned().unwrap_or_default();
+    let image = [ASKED_IMAGE, keys::IMAGE_NAME].iter().find_map(|key| {
+        annotations
+            .get(key)?
+            .as_str()
+            .filter(|name| !name.is_empty())
+    });
+    let volume = json!({
+        "volume_type": "image_guest_pull",
+        "source": image.unwrap_or_default(),
+        "fs_type": "overlay_fs",
+        "image_pull": {"metadata": annotations},
+    });
+    Ok(Mount {
+        // Nothing is mounted by this name: it is where kata's shim looks for the option.
+        kind: "fuse.nydus-overlayfs".to_owned(),
+        options: vec![format!(
+            "io.katacontainers.volume={}",
+            base64::engine::general_purpose::STANDARD.encode(volume.to_string())
+        )],
+        ..Mount::default()
+    })
+}
