@@ -61,8 +61,10 @@ impl Said {
             container_statuses.push(client.container_status(&container.id).await?);
         }
         // Here CRI-O tells the end of the creation, and the beginning in the list; we the beginning in both.
+        // CRI-O never says which signal stops a container.
         for status in &mut container_statuses {
             status.created_at = 0;
+            status.stop_signal = v1::Signal::RuntimeDefault.into();
         }
         Ok(Self {
             pods,
