@@ -27,6 +27,7 @@ mod sysctl;
 use std::sync::Arc;
 
 use crioxide_cni::{Plugin, PluginSource};
+use crioxide_netlink::NetlinkError;
 
 use interfaces::child_link::ChildLink;
 use sockets::NftSockets;
@@ -59,6 +60,18 @@ pub const PLUGIN_TYPES: [&str; 17] = [
 #[derive(Debug, Clone, Default)]
 pub struct Builtin {
     sockets: Arc<NftSockets>,
+}
+
+impl Builtin {
+    /// Takes back the host ports that CRI-O, before a pod was handed over to us, mapped to it beside the network's
+    /// plugins: its elements in the nftables table `crio-hostports` of the calling thread's network namespace.
+    /// None are no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release_host_ports_of_cri_o(&self, pod: &str) -> Result<(), NetlinkError> {
+        chained::portmap::of_cri_o::release(&mut *self.sockets.get()?, pod)
+    }
 }
 
 impl PluginSource for Builtin {

@@ -9,6 +9,7 @@ use std::{
 
 use crioxide_cgroups::Driver;
 use crioxide_cni::{Cni, CniSettings, FallbackBridge, HostPorts, Preference, Timeouts};
+use crioxide_cni_plugins::Builtin;
 use crioxide_config::{
     CgroupManager, CheckpointLevel, Config, Detail, HostDefaults, ImageVolumes, ShortNameMode,
     config_template,
@@ -110,13 +111,15 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
         engine: OnceLock::new(),
     });
     load_default(&config.runtime.apparmor_profile);
+    let plugins = Builtin::default();
     let ports = Ports {
         images: images.clone(),
         records: Arc::new(StoreRecords {
             store: store.clone(),
         }),
         network: Arc::new(CniNetwork::new(
-            cni(config)?,
+            cni(config, plugins.clone())?,
+            plugins,
             config.network.cni_status_grace_period,
         )),
         host: Arc::new(Host {
@@ -327,7 +330,7 @@ fn pinned_images(config: &Config) -> PinnedImages {
     )
 }
 
-fn cni(config: &Config) -> Result<Cni, StartError> {
+fn cni(config: &Config, plugins: Builtin) -> Result<Cni, StartError> {
     let cache_dir = std::env::var_os(CNI_CACHE_VARIABLE)
         .map_or_else(|| PathBuf::from(CNI_CACHE), PathBuf::from);
     let fallback = match std::env::var(FALLBACK_SUBNET) {
@@ -348,7 +351,7 @@ fn cni(config: &Config) -> Result<Cni, StartError> {
         cache_dir,
         default_network: Some(config.network.cni_default_network.clone())
             .filter(|name| !name.is_empty()),
-        builtin: Box::new(crioxide_cni_plugins::Builtin::default()),
+        builtin: Box::new(plugins),
         preference: Preference::default(),
         fallback_bridge: fallback,
         host_ports: if config.runtime.disable_hostport_mapping {

@@ -6,6 +6,7 @@
 mod apply;
 mod flows;
 mod mapping;
+pub(crate) mod of_cri_o;
 mod rules;
 
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Plugin for Portmap {
             Some(plan) if !plan.entries.is_empty() => {
                 apply::release(&mut socket, &plan.entries, &comment)
             }
-            _ => apply::release_where(&mut socket, |owner| owner == comment),
+            _ => apply::release_where(&mut socket, TABLE, |owner| owner == comment),
         };
         done.map_err(|error| failed(&error))?;
         plan.map_or(Ok(()), |plan| flows::forget(&plan.entries))
@@ -106,7 +107,7 @@ impl Plugin for Portmap {
         let network = network_name(NAME, call)?;
         let valid = owner::valid_comments(network, call);
         let mut socket = self.sockets.get().map_err(|error| failed(&error))?;
-        apply::release_where(&mut socket, |comment| {
+        apply::release_where(&mut socket, TABLE, |comment| {
             owner::is_of_network(comment, network) && !valid.contains(comment)
         })
         .map_err(|error| failed(&error))

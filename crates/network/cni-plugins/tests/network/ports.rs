@@ -230,6 +230,42 @@ fn host_ports_can_be_left_alone() {
     });
 }
 
+/// As CRI-O 1.37 lays them out, with the elements of two pods.
+const HOST_PORTS_OF_CRI_O: &str = r#"table ip crio-hostports {
+    map hostports {
+        type inet_proto . inet_service : ipv4_addr . inet_service
+        elements = { tcp . 8080 comment "VCXG43XJFGV6UOX4" : 10.21.0.2 . 80, udp . 53 comment "OTHER" : 10.21.0.3 . 53 }
+    }
+    map hostipports {
+        type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+        elements = { 192.0.2.1 . tcp . 8081 comment "VCXG43XJFGV6UOX4" : 10.21.0.2 . 81 }
+    }
+    set hairpins {
+        type ipv4_addr . ipv4_addr
+        elements = { 10.21.0.2 . 10.21.0.2 comment "VCXG43XJFGV6UOX4", 10.21.0.3 . 10.21.0.3 comment "OTHER" }
+    }
+}"#;
+
+#[test]
+fn what_cri_o_mapped_is_given_back() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.namespace.run(|| {
+        let plugins = crioxide_cni_plugins::Builtin::default();
+        let pod = "0123456789abcdef".repeat(4);
+        // No table is fine too.
+        plugins.release_host_ports_of_cri_o(&pod).unwrap();
+        nft(&[HOST_PORTS_OF_CRI_O]);
+        assert_eq!(host.ruleset().matches("VCXG43XJFGV6UOX4").count(), 3);
+        plugins.release_host_ports_of_cri_o(&pod).unwrap();
+        let left = host.ruleset();
+        assert!(!left.contains("VCXG43XJFGV6UOX4"), "{left}");
+        assert_eq!(left.matches("OTHER").count(), 2, "{left}");
+    });
+}
+
 /// A client that never stops sending follows the port to its new owner.
 #[test]
 fn a_udp_flow_follows_its_port() {

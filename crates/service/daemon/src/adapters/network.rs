@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use crioxide_cni::{
     Attachment, Bandwidth, CachedAttachment, Cni, CniError, PluginError, PortMapping, Protocol,
 };
+use crioxide_cni_plugins::Builtin;
 use crioxide_cri_api::v1;
 use crioxide_engine::ports::{
     Network, NetworkResult, PodNetwork, PortConnection, PortError, PortResult,
@@ -40,6 +41,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct CniNetwork {
     cni: Arc<Cni>,
+    plugins: Builtin,
     readiness: Readiness,
     retries: Retries,
     /// The plugins' own GC has not run since the daemon's start: the network was not ready for it.
@@ -48,13 +50,14 @@ pub(crate) struct CniNetwork {
 
 impl CniNetwork {
     /// Must be called inside the tokio runtime.
-    pub(crate) fn new(cni: Cni, grace: Duration) -> Self {
+    pub(crate) fn new(cni: Cni, plugins: Builtin, grace: Duration) -> Self {
         let cni = Arc::new(cni);
         tokio::spawn(firewall::watch(cni.clone()));
         Self {
             readiness: Readiness::new(grace),
             retries: Retries::new(cni.clone()),
             garbage_waits: Arc::default(),
+            plugins,
             cni,
         }
     }
@@ -127,7 +130,14 @@ impl Network for CniNetwork {
 
     async fn remove(&self, pod: &PodNetwork) -> PortResult<()> {
         let (cni, described) = (self.cni.clone(), described_for_removal(pod));
-        let removed = blocking::run(move || cni.del(&described)).await;
+        let plugins = self.plugins.clone();
+        let removed = blocking::run(move || {
+            if !described.port_mappings.is_empty() {
+                release_host_ports_of_cri_o(&plugins, &described.id);
+            }
+            cni.del(&described)
+        })
+        .await;
         if removed.is_err() {
             self.retries.begin(&pod.id, INTERFACE);
         }
@@ -234,6 +244,16 @@ fn described(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
         bandwidth: Bandwidth::from_annotations(&annotations(pod))?,
         ..plain(pod)
     })
+}
+
+/// No reason to keep the rest of a pod's network, as in CRI-O.
+fn release_host_ports_of_cri_o(plugins: &Builtin, pod: &str) {
+    if let Err(error) = plugins.release_host_ports_of_cri_o(pod) {
+        tracing::warn!(
+            "Failed to remove what CRI-O mapped host ports of pod {pod} with: {}",
+            crioxide_engine::chain(&error)
+        );
+    }
 }
 
 /// As [`described`], without what is wrong: it cannot have been set up, and must not keep the rest.

@@ -119,23 +119,24 @@ pub(super) fn release(
             .into_iter()
             .filter(|element| element.comment.as_deref() == Some(comment))
             .collect();
-        delete(socket, entry.family, &entry.set, own)?;
+        delete(socket, entry.family, (TABLE, &entry.set), own)?;
     }
     Ok(())
 }
 
-/// Removes every element whose comment is wanted.
+/// Removes every element of a table whose comment is wanted.
 pub(super) fn release_where(
     socket: &mut NftSocket,
+    table: &str,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<(), NetlinkError> {
     for family in [Family::Ip, Family::Ip6] {
-        for set in socket.set_names(family, TABLE)? {
-            let elements = socket.all_elements(family, TABLE, &set)?.into_iter();
+        for set in socket.set_names(family, table)? {
+            let elements = socket.all_elements(family, table, &set)?.into_iter();
             let matching = elements
                 .filter(|element| element.comment.as_deref().is_some_and(&wanted))
                 .collect();
-            delete(socket, family, &set, matching)?;
+            delete(socket, family, (table, &set), matching)?;
         }
     }
     Ok(())
@@ -196,7 +197,7 @@ fn push_elements<'a>(
 fn delete(
     socket: &mut NftSocket,
     family: Family,
-    set: &str,
+    (table, set): (&str, &str),
     found: Vec<StoredElement>,
 ) -> Result<(), NetlinkError> {
     let elements = found.into_iter().map(|element| Element {
@@ -205,7 +206,7 @@ fn delete(
         comment: String::new(),
     });
     let mut transaction = Transaction::new();
-    transaction.delete_elements(family, TABLE, set, elements.collect());
+    transaction.delete_elements(family, table, set, elements.collect());
     match transaction.commit(socket) {
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
         done => done,

@@ -15,7 +15,9 @@ pub(super) const PORTS: &str = "ports";
 pub(super) const ADDRESS_PORTS: &str = "address-ports";
 const TRANSLATE: &str = "translate";
 const GUARD: &str = "guard-localhost";
-const DESTINATION_NAT_PRIORITY: i32 = -100;
+/// Behind iptables' and CRI-O's -100: a CRI-O that the node went back to cannot remove our elements, and what it maps
+/// a port to comes first.
+const DESTINATION_NAT_PRIORITY: i32 = -99;
 const RAW_PRIORITY: i32 = -300;
 /// Type of the host's own addresses in the routing table.
 const RTN_LOCAL: u32 = 2;

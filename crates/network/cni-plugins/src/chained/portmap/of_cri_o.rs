@@ -1,0 +1,42 @@
+//! Host ports that CRI-O mapped itself, whatever the network's plugins did, to a pod that was handed over to us.
+
+use crioxide_netlink::NetlinkError;
+use crioxide_netlink::nft::NftSocket;
+use sha2::{Digest, Sha256};
+
+use super::apply;
+
+const TABLE: &str = "crio-hostports";
+/// Digits of RFC 4648's base32.
+const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+/// CRI-O keeps this many of them, of five bits each.
+const LENGTH: usize = 16;
+
+/// Removes a pod's elements from CRI-O's maps and sets.
+pub(crate) fn release(socket: &mut NftSocket, pod: &str) -> Result<(), NetlinkError> {
+    let own = comment(pod);
+    apply::release_where(socket, TABLE, |comment| comment == own)
+}
+
+/// What CRI-O marks a pod's elements with: the beginning of its id's SHA-256 sum.
+fn comment(pod: &str) -> String {
+    let sum = Sha256::digest(pod);
+    let bits = sum
+        .iter()
+        .take(LENGTH * 5 / 8)
+        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (1..=LENGTH)
+        .map(|place| char::from(DIGITS[(bits >> ((LENGTH - place) * 5) & 31) as usize]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::comment;
+
+    #[test]
+    fn elements_are_marked_as_cri_o_marks_them() {
+        let pod = "0123456789abcdef".repeat(4);
+        assert_eq!(comment(&pod), "VCXG43XJFGV6UOX4");
+    }
+}
