@@ -108,6 +108,8 @@ const IN_CI: Scope = Scope {
     all: Duration::from_secs(1200),
     in_time: false,
 };
+/// Swap space on the scratch disk, for the tests of its limits.
+const SWAP: &str = "fallocate -l 512M /data/swap && chmod 600 /data/swap && mkswap -q /data/swap && swapon /data/swap";
 /// What vmrun exits with then.
 const TIMED_OUT: i32 = 124;
 /// For making the guest image.
@@ -239,7 +241,7 @@ fn job(shared: &Path, host: &Host, scope: Scope) -> Command {
         "systemd" => format!("{} demo; demo=$?; {tests} && exit $demo", program.display()),
         _ => tests,
     };
-    command.arg("--").arg(script);
+    command.arg("--").arg(format!("{SWAP} && {{ {script}; }}"));
     command
 }
 

@@ -1,5 +1,6 @@
 //! Limits that bite, and what is reported of their use.
 
+mod enforced;
 mod metrics;
 mod oom;
 mod usage;

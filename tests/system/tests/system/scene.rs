@@ -1,5 +1,7 @@
 //! What most tests begin with: a registry with busybox, and a node that has pulled it.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Format, ImageBuilder, busybox_program};
 use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode, requirements};
@@ -43,6 +45,19 @@ pub(crate) fn possible() -> Result<(), String> {
     requirements::daemon()?;
     busybox_program()?;
     Ok(())
+}
+
+/// A host whose controllers are all in the unified hierarchy.
+pub(crate) fn cgroup_v2() -> Result<(), String> {
+    match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => Ok(()),
+        false => Err("needs cgroup v2".to_owned()),
+    }
+}
+
+/// Whether nodes of the tests have the systemd cgroup driver.
+pub(crate) fn systemd_driver() -> bool {
+    std::env::var("CRIOXIDE_TEST_CGROUP_DRIVER").is_ok_and(|driver| driver == "systemd")
 }
 
 /// Fails unless the call was refused with this code and a message that holds every one of `parts`.

@@ -3,7 +3,7 @@
 pub(crate) mod attach;
 mod by_crictl;
 mod exec;
-mod forward;
+pub(crate) mod forward;
 mod killed;
 mod tls;
 

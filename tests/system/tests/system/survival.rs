@@ -5,5 +5,5 @@ mod kill;
 mod leaks;
 mod recorded;
 pub(crate) mod restart;
-mod service;
+pub(crate) mod service;
 mod takeover;

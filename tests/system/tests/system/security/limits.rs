@@ -1,23 +1,14 @@
 //! Limits of cgroups that `resources` does not look at: swap, raw cgroup v2 files, CPUs and processes.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 use crioxide_cri_api::v1;
 use crioxide_test_support::{NodeOptions, skip_unless};
 use tonic::Code;
 
 use super::output;
-use crate::scene::{Scene, possible, refused};
+use crate::scene::{Scene, cgroup_v2, possible, refused};
 
 const MIB: i64 = 1 << 20;
-
-fn unified() -> Result<(), String> {
-    match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        true => Ok(()),
-        false => Err("needs cgroup v2".to_owned()),
-    }
-}
 
 fn resources(container: &mut v1::ContainerConfig) -> &mut v1::LinuxContainerResources {
     let linux = container.linux.get_or_insert_default();
@@ -26,7 +17,7 @@ fn resources(container: &mut v1::ContainerConfig) -> &mut v1::LinuxContainerReso
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swap_and_raw_files() -> Result<()> {
-    skip_unless!(possible(), unified());
+    skip_unless!(possible(), cgroup_v2());
     let scene = Scene::start().await?;
     let node = &scene.node;
     let mut container = node.container("main", &scene.image, &["sleep", "600"]);

@@ -65,6 +65,25 @@ async fn pair(writer: &mut SpdyWriter, port: u16, request: &str) -> Result<(u32,
     Ok((error, writer.open(&headers).await?))
 }
 
+/// What a port of a pod answers to `sent`, until that is all or the connection ends.
+pub(crate) async fn answer(
+    node: &TestNode,
+    pod: &str,
+    port: u16,
+    sent: &[u8],
+    all: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>> {
+    let (mut writer, mut reader) = open(node, pod).await?;
+    let (error, data) = pair(&mut writer, port, "1").await?;
+    let mut arrived = Arrived::default();
+    writer.send(data, sent).await?;
+    let answered = |a: &Arrived| a.over(error) || a.over(data) || all(a.of(data));
+    arrived.until(&mut reader, answered).await?;
+    let told = String::from_utf8_lossy(arrived.of(error));
+    ensure!(told.is_empty(), "{told}");
+    Ok(arrived.of(data).to_vec())
+}
+
 async fn echo_pod(scene: &Scene, name: &str, host: bool) -> Result<(String, u16)> {
     let node = &scene.node;
     // In the host's network the port has to be one that nobody has.
@@ -94,13 +113,8 @@ async fn echo_pod(scene: &Scene, name: &str, host: bool) -> Result<(String, u16)
     let (pod, _) = node.run(&pod, &container, "").await?;
     // It listens a moment after its start.
     crioxide_test_support::waiting::eventually("the port answers", async || {
-        let (mut writer, mut reader) = open(node, &pod).await?;
-        let (error, data) = pair(&mut writer, port, "1").await?;
-        let mut arrived = Arrived::default();
-        writer.send(data, b"x").await?;
-        let answered = |a: &Arrived| a.over(error) || !a.of(data).is_empty();
-        arrived.until(&mut reader, answered).await?;
-        ensure!(arrived.of(data) == b"x", "{arrived:?}");
+        let answer = answer(node, &pod, port, b"x", |bytes| !bytes.is_empty()).await?;
+        ensure!(answer == b"x", "{answer:?}");
         Ok(())
     })
     .await?;

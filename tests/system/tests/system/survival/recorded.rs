@@ -11,7 +11,7 @@ use crioxide_test_support::waiting::eventually;
 use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode, requirements, skip_unless};
 use serde_json::Value;
 
-use crate::scene::possible;
+use crate::scene::{possible, systemd_driver};
 use crate::streaming::attach::greet;
 use documents::{CREATED, Container, FINISHED, Frame, Pod, STARTED, Stage};
 use host::Recorded;
@@ -31,8 +31,7 @@ fn tools() -> Result<(), String> {
     ] {
         requirements::program(program)?;
     }
-    let driver = std::env::var("CRIOXIDE_TEST_CGROUP_DRIVER").unwrap_or_default();
-    if driver == "systemd" {
+    if systemd_driver() {
         return Err("is a node with the cgroupfs driver".to_owned());
     }
     Ok(())

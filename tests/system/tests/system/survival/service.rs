@@ -57,7 +57,8 @@ async fn pods_survive_a_restart_of_the_unit() -> Result<()> {
     scene.node.finish().await
 }
 
-fn systemd() -> Result<(), String> {
+/// systemd manages this host.
+pub(crate) fn systemd() -> Result<(), String> {
     if Path::new("/run/systemd/system").is_dir() {
         Ok(())
     } else {
@@ -131,7 +132,8 @@ impl Drop for Unit {
     }
 }
 
-fn systemctl(arguments: &[&str]) -> Result<String> {
+/// What `systemctl` prints; it must succeed.
+pub(crate) fn systemctl(arguments: &[&str]) -> Result<String> {
     let done = Command::new("systemctl")
         .args(arguments)
         .output()

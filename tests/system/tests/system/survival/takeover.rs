@@ -11,10 +11,13 @@ use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode, requirement
 use serde_json::json;
 
 use crate::scene::possible;
+use crate::streaming::{attach::greet, forward};
 
 /// Names a CRI-O program; `pinns` has to be in the same directory.
 const CRI_O: &str = "CRIOXIDE_TEST_CRIO";
 const HANDLER: &str = "conmon";
+/// What both speak; CRI-O refuses the newest one of WebSocket.
+const SPDY: &str = "v4.channel.k8s.io";
 
 fn cri_o() -> Result<PathBuf, String> {
     requirements::program("conmon")?;
@@ -96,6 +99,7 @@ impl Said {
 
 struct Pods {
     web: v1::PodSandboxConfig,
+    web_id: String,
     runs: String,
     ends: String,
     created: String,
@@ -164,7 +168,7 @@ async fn make_pods(node: &TestNode, image: &str) -> Result<Pods> {
         .await?;
 
     let mut shared = node.pod("shared");
-    let mut inner = node.container("inner", image, &["sleep", "600"]);
+    let mut inner = node.container("inner", image, &["cat"]);
     inner.stdin = true;
     // CRI-O gives an infra container a lower OOM score than its own, for which a container host may lack the right.
     if may_lower_oom_scores()? {
@@ -195,6 +199,7 @@ async fn make_pods(node: &TestNode, image: &str) -> Result<Pods> {
     client.stop_pod(&stopped_id).await?;
     Ok(Pods {
         web,
+        web_id,
         runs,
         ends,
         created,
@@ -290,14 +295,7 @@ async fn from_cri_o_to_us_and_back() -> Result<()> {
     ensure!(node.exited(&pods.created).await?.exit_code == 4);
     // One more of ours in a pod of theirs, and a pod that is all ours.
     let more = node.container("more", &image, &["sleep", "600"]);
-    let web_id = taken
-        .containers
-        .iter()
-        .find(|c| c.id == pods.runs)
-        .context("listed")?
-        .pod_sandbox_id
-        .clone();
-    let more = node.client.create(&web_id, &more, &pods.web).await?;
+    let more = node.client.create(&pods.web_id, &more, &pods.web).await?;
     node.client.start(&more).await?;
     let (_, own) = node
         .run(
@@ -350,7 +348,7 @@ fn without(said: &Said, id: &str) -> Said {
     }
 }
 
-/// Exec, log, its rotation, statistics and host ports, whoever made the pods.
+/// Exec, attach, log, its rotation, statistics, ports and host ports, whoever made the pods.
 async fn usable(node: &TestNode, pods: &Pods) -> Result<()> {
     let client = &node.client;
     let status = client.container_status(&pods.runs).await?;
@@ -388,5 +386,10 @@ async fn usable(node: &TestNode, pods: &Pods) -> Result<()> {
         fetch(pods.port)? == "hello\n",
         "the host port leads to the pod"
     );
+    let whole = |bytes: &[u8]| bytes.ends_with(b"\r\n\r\nhello\n");
+    let request = b"GET / HTTP/1.0\r\n\r\n";
+    let answer = forward::answer(node, &pods.web_id, 80, request, whole).await?;
+    ensure!(whole(&answer), "{answer:?}");
+    greet(node, &pods.inner, SPDY).await.context("Attach")?;
     Ok(())
 }
