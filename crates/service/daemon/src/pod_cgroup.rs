@@ -174,6 +174,22 @@ pub(crate) fn release_container(driver: Driver, path: &str) -> Result<(), PortEr
     Ok(Cgroup::at(CgroupLayout::host()?, path).remove()?)
 }
 
+/// As [`release_container`], after a runtime that has done so as a rule: asks nobody where there is nothing.
+pub(crate) fn release_remains(driver: Driver, path: &str) -> Result<(), PortError> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let cgroup = Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(path, driver)?);
+    if cgroup
+        .directories()
+        .iter()
+        .any(|directory| directory.exists())
+    {
+        cgroup.remove()?;
+    }
+    Ok(())
+}
+
 /// Notes the monitor's cgroup, so that it goes with the pod.
 pub(crate) fn note_monitor(run: &Path, path: &str) -> Result<(), PortError> {
     note(&run.join(MONITOR), path)
@@ -272,6 +288,33 @@ mod tests {
         assert!(top.iter().all(|dir| !dir.join("below/crio-abc").exists()));
         for directory in &top {
             std::fs::remove_dir(directory.join("below")).unwrap();
+            std::fs::remove_dir(directory).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_runtime_left_of_a_cgroup_goes() {
+        let Some((path, top)) = parent("remains") else {
+            return;
+        };
+        release_remains(Driver::Cgroupfs, &path).unwrap();
+        for directory in &top {
+            std::fs::create_dir_all(directory.join("below")).unwrap();
+        }
+        let mut late = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let procs = top[0].join("below/cgroup.procs");
+        std::fs::write(procs, late.id().to_string()).unwrap();
+        release_remains(Driver::Cgroupfs, &path).unwrap();
+        assert!(
+            top.iter()
+                .all(|directory| !directory.join("below").exists())
+        );
+        assert!(!late.wait().unwrap().success(), "it was killed");
+        release_remains(Driver::Cgroupfs, "").unwrap();
+        for directory in &top {
             std::fs::remove_dir(directory).unwrap();
         }
     }

@@ -1,5 +1,6 @@
 //! Monitors and runtimes.
 
+mod bundle;
 mod by_handler;
 mod conmons;
 mod exec;
@@ -224,6 +225,22 @@ impl Processes {
             let reason = crioxide_engine::chain(error.as_ref());
             tracing::warn!("Container {} was not created, and {reason}", request.id);
         }
+    }
+
+    /// Removes a container's cgroup if its runtime left it: runc gives up, and calls that a success, when the processes
+    /// that it killed take longer than a fraction of a second to leave.
+    async fn release_cgroup(&self, id: &ContainerId, dirs: &RecordDirs) -> PortResult<()> {
+        let (driver, id, run) = (self.settings.driver, id.clone(), dirs.run.clone());
+        blocking::run(move || match bundle::cgroups_path(&run) {
+            Ok(path) => crate::pod_cgroup::release_remains(driver, &path.unwrap_or_default()),
+            // What nobody can read must not keep the container.
+            Err(error) => {
+                let reason = crioxide_engine::chain(error.as_ref());
+                tracing::warn!("No cgroup of container {id} is known: {reason}");
+                Ok(())
+            }
+        })
+        .await
     }
 
     /// Removes what a monitor leaves of a container beside its bundle.
@@ -458,6 +475,10 @@ impl Backend for Processes {
             if self.forgotten(pod, id, &mut pause).await? {
                 break;
             }
+        }
+        let runtime = &self.handler(handler)?.command;
+        if matches!(runtime, RuntimeCommand::Command { .. }) {
+            self.release_cgroup(id, dirs).await?;
         }
         self.end_conmon(pod, handler, id, dirs).await?;
         self.remove_monitor_files(id, dirs).await

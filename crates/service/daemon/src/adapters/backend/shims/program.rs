@@ -6,15 +6,17 @@ use base64::Engine as _;
 
 use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{PortResult, RecordDirs};
-use crioxide_files::read_limited;
 use crioxide_monitor_client::{MonitorCgroup, Program};
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::annotations::keys;
 use crioxide_shim_client::{Action, Bootstrap, Invocation, TaskExit, messages::Mount};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    super::exec::{Output, pipe_pair},
+    super::{
+        bundle,
+        exec::{Output, pipe_pair},
+    },
     Inner, NAMESPACE, ShimHandler,
     link::Link,
 };
@@ -28,8 +30,6 @@ const DRAIN: Duration = Duration::from_millis(200);
 const MOST_OUTPUT: usize = 64 << 10;
 /// Annotation of a container with the name that its image was asked for by.
 const ASKED_IMAGE: &str = "io.kubernetes.cri-o.SomeNameOfTheImage";
-/// Largest config.json that is read back, bytes.
-const LARGEST_CONFIG: u64 = 16 << 20;
 
 /// What a shim's program is run for.
 struct Run {
@@ -182,8 +182,7 @@ fn environment(handler: &ShimHandler) -> Vec<(String, String)> {
 
 /// What makes a guest pull the container's image by itself, as kata's agent reads it.
 pub(super) fn guest_pull(bundle: &Path) -> PortResult<Mount> {
-    let config: Value =
-        serde_json::from_slice(&read_limited(bundle.join("config.json"), LARGEST_CONFIG)?)?;
+    let config = bundle::config(bundle)?.ok_or("the container has no config.json")?;
     let annotations = config.get("annotations").cloned().unwrap_or_default();
     let image = [ASKED_IMAGE, keys::IMAGE_NAME].iter().find_map(|key| {
         annotations
