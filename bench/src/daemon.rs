@@ -1,6 +1,6 @@
 //! The daemon's side: real pods by CRI.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -199,6 +199,11 @@ impl Node {
     /// Calls to the daemon.
     pub(crate) fn client(&self) -> &CriClient {
         &self.node.client
+    }
+
+    /// Where the daemon answers.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.node.place().socket()
     }
 
     /// The daemon's process id.

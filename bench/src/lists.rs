@@ -1,9 +1,12 @@
 //! Lists and statistics of a full node, while pods come and go: from the call to the last byte of the answer.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use crioxide_sys::scheduling::{SchedulingAttributes, set_scheduling};
+use crioxide_test_support::client::CriClient;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::daemon::Node;
@@ -59,16 +62,40 @@ pub(crate) async fn measure(node: &Node, ended: usize, running: usize) -> Result
         anyhow::Ok(())
     };
     let lists = async {
-        let times = calls(node).await;
+        let socket = node.socket();
+        let times = tokio::task::spawn_blocking(|| calls_apart(socket)).await;
         stop.store(true, Ordering::Relaxed);
-        times
+        times?
     };
     let (churned, times) = tokio::join!(churn, lists);
     churned.context("pods that come and go")?;
     times
 }
 
-async fn calls(node: &Node) -> Result<Vec<ListTimes>> {
+/// The calls, on a connection and a thread of their own. The thread goes before all others where that is allowed: the
+/// answers are measured, not how long their reader waits for a processor.
+fn calls_apart(socket: PathBuf) -> Result<Vec<ListTimes>> {
+    let thread = std::thread::spawn(move || {
+        let first_in_first_out = SchedulingAttributes {
+            policy: 1,
+            priority: 1,
+            ..SchedulingAttributes::default()
+        };
+        if let Err(error) = set_scheduling(first_in_first_out) {
+            eprintln!("note: the reader of lists waits for its turn like everything else: {error}");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the async runtime of the lists")?;
+        runtime.block_on(async { calls(&CriClient::new(&socket)).await })
+    });
+    thread
+        .join()
+        .map_err(|_| anyhow!("the thread of the lists panicked"))?
+}
+
+async fn calls(client: &CriClient) -> Result<Vec<ListTimes>> {
     let kinds = [
         "ListPodSandbox",
         "ListContainers",
@@ -84,7 +111,7 @@ async fn calls(node: &Node) -> Result<Vec<ListTimes>> {
     for _ in 0..CALLS {
         for of in &mut times {
             let started = Instant::now();
-            let length = node.client().list_length(of.what).await?;
+            let length = client.list_length(of.what).await?;
             of.samples.push(started.elapsed());
             ensure!(length > 0, "{} is empty", of.what);
         }
