@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(
     listener: UnixListener,
     grpc: mpsc::Sender<io::Result<UnixStream>>,
-    http: mpsc::UnboundedSender<UnixStream>,
+    http: mpsc::UnboundedSender<std::os::unix::net::UnixStream>,
 ) {
     loop {
         let stream = tokio::select! {
@@ -43,7 +43,7 @@ pub(crate) async fn run(
             // Either end may be shutting down, and the connection then closes.
             if is_grpc {
                 let _ = grpc.send(Ok(stream)).await;
-            } else {
+            } else if let Ok(stream) = stream.into_std() {
                 let _ = http.send(stream);
             }
         });

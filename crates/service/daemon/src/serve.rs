@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crioxide_config::{ApiConfig, TlsVersion};
-use crioxide_cri_server::{MessageLimits, Services};
+use crioxide_cri_server::{MessageLimits, ServeError, Services, Serving};
 use crioxide_engine::Engine;
 use crioxide_pull::Puller;
 use crioxide_store::{MountError, Store, UnmountForce};
@@ -11,7 +11,6 @@ use crioxide_streaming::{StreamServer, StreamSettings, TlsSettings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
-    task::{JoinError, JoinHandle},
 };
 
 use crate::{
@@ -79,9 +78,10 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
         limits,
         http,
     };
-    let mut server = tokio::spawn(crioxide_cri_server::serve(listener, services, async {
+    let mut server = crioxide_cri_server::serve(listener, services, async {
         let _ = stopped.await;
-    }));
+    })
+    .map_err(StartError::part("start the thread that serves calls"))?;
     tracing::info!("Serving CRI on {}", config.api.listen.display());
     crate::watchdog::start(config.api.listen.clone())?;
     notify(&[sd_notify::NotifyState::Ready]);
@@ -90,7 +90,10 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
             result = &mut server => break Some(result),
             signal = signals.next() => match signal {
                 Asked::Reload => reload(&startup, &puller),
-                Asked::Dump => tracing::info!("SIGUSR1: {} tasks alive", tokio::runtime::Handle::current().metrics().num_alive_tasks()),
+                Asked::Dump => {
+                    let own = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+                    tracing::info!("SIGUSR1: {} tasks alive", own + server.tasks_alive());
+                }
                 Asked::Nothing => {}
                 Asked::End(name) => {
                     tracing::info!("Got signal {name}; shutting down");
@@ -117,23 +120,17 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
             .finish()
             .map_err(StartError::part("set the clean-shutdown marker"))?;
     }
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(StartError::Serve {
-            source: error.into(),
-        }),
-        Err(error) => Err(StartError::Serve {
-            source: error.into(),
-        }),
-    }
+    result.map_err(|error| StartError::Serve {
+        source: error.into(),
+    })
 }
 
 /// Has the server end, and waits for the calls under way.
-async fn finish<E>(
-    mut server: JoinHandle<Result<(), E>>,
+async fn finish(
+    mut server: Serving,
     engine: &Engine,
     stop: oneshot::Sender<()>,
-) -> Result<Result<(), E>, JoinError> {
+) -> Result<(), ServeError> {
     // Their readers would keep the server from ending.
     engine.close_events();
     // The receiver is gone only if the server has ended, which is what we want.
@@ -145,7 +142,7 @@ async fn finish<E>(
                 "Calls still under way after {} s are cut off",
                 GRACE.as_secs()
             );
-            Ok(Ok(()))
+            Ok(())
         }
     }
 }

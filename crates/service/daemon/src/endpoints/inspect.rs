@@ -1,11 +1,11 @@
 //! CRI-O's inspect endpoints, by HTTP/1 on the CRI socket.
 
-use std::{fmt::Write as _, fs, sync::Arc};
+use std::{fmt::Write as _, fs, os::unix::net::UnixStream, sync::Arc};
 
 use crioxide_engine::{Engine, EngineError, ErrorKind};
 use crioxide_files::read_to_string_limited;
 use hyper::StatusCode;
-use tokio::{net::UnixStream, sync::mpsc};
+use tokio::sync::mpsc;
 
 use super::http::{self, Answer};
 
@@ -26,6 +26,13 @@ pub(crate) async fn run(
 ) {
     let inspected = Arc::new(inspected);
     while let Some(stream) = connections.recv().await {
+        let stream = match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!("Failed to serve a connection: {error}");
+                continue;
+            }
+        };
         let (engine, inspected) = (engine.clone(), inspected.clone());
         tokio::spawn(http::serve(stream, move |path| {
             let (engine, inspected) = (engine.clone(), inspected.clone());
