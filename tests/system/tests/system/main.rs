@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod handlers;
+mod held;
 mod images;
 mod interop;
 mod lifecycle;

@@ -3,6 +3,7 @@
 mod chaos;
 mod kill;
 mod leaks;
+mod probes;
 mod recorded;
 pub(crate) mod restart;
 pub(crate) mod service;

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use super::{ALL, NEWEST, OUTPUTS, PROTOCOLS, TERMINAL, exec};
+use crate::held::memory;
 use crate::scene::{Scene, possible, refused};
 
 /// MiB that go through a session; more by `CRIOXIDE_TEST_STREAM_MIB`.
@@ -115,14 +116,6 @@ async fn big_input_and_output_arrive_whole() -> Result<()> {
         "the daemon grew from {memory_before} to {memory_after} KiB"
     );
     scene.node.finish().await
-}
-
-/// Memory that a process has in use, KiB.
-pub(super) fn memory(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no VmRSS")?.parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

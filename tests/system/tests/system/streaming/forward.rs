@@ -8,6 +8,7 @@ use crioxide_streaming::spdy::{Control, Received};
 use crioxide_test_support::streams::{SpdyReader, SpdyWriter, connect, open_spdy, open_websocket};
 use crioxide_test_support::{TestNode, skip_unless};
 
+use crate::held::Held;
 use crate::scene::{Scene, possible};
 
 /// What came on the streams of a connection.
@@ -193,6 +194,7 @@ async fn connections_are_reset_by_either_side() -> Result<()> {
     let (pod, port) = echo_pod(&scene, "reset", false).await?;
     let (mut writer, mut reader) = open(&scene.node, &pod).await?;
     let mut arrived = Arrived::default();
+    let before = Held::now(&scene.node).await?;
     for number in 0..100 {
         let (error, data) = pair(&mut writer, port, &format!("r{number}")).await?;
         writer.send(data, b"something").await?;
@@ -212,6 +214,21 @@ async fn connections_are_reset_by_either_side() -> Result<()> {
     arrived
         .until(&mut reader, |a| a.of(data) == b"hello")
         .await?;
+    drop((writer, reader));
+    // Clients that go with their connections open.
+    for _ in 0..20 {
+        let (mut writer, mut reader) = open(&scene.node, &pod).await?;
+        for number in 0..5 {
+            let (_, data) = pair(&mut writer, port, &format!("a{number}")).await?;
+            writer.send(data, b"something").await?;
+            arrived
+                .until(&mut reader, |a| !a.of(data).is_empty())
+                .await?;
+        }
+        arrived = Arrived::default();
+    }
+    let after = before.again(&scene.node).await?;
+    eprintln!("200 connections: {before:?}, then {after:?}");
     scene.node.finish().await
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use crioxide_test_support::skip_unless;
 use crioxide_test_support::waiting::eventually;
 use futures_util::future::join_all;
 
-use super::exec::memory;
 use super::{ALL, NEWEST, TERMINAL, exec};
+use crate::held::Held;
 use crate::scene::{Scene, possible};
 
 /// Sessions at a time.
@@ -22,25 +22,6 @@ fn sessions() -> usize {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(SESSIONS)
-}
-
-/// What the daemon holds now: descriptors and tasks.
-async fn held(scene: &Scene) -> Result<(usize, usize)> {
-    let pid = scene.node.daemon_pid()?;
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-    let said = |log: &str| log.matches("tasks alive").count();
-    let before = said(&scene.node.log());
-    let process = rustix::process::Pid::from_raw(pid.try_into()?).context("no pid")?;
-    rustix::process::kill_process(process, rustix::process::Signal::USR1)?;
-    let log = eventually("the daemon counts its tasks", async || {
-        let log = scene.node.log();
-        ensure!(said(&log) > before, "it did not say");
-        Ok(log)
-    })
-    .await?;
-    let line = log.rfind("SIGUSR1: ").context("no line")?;
-    let number = log[line + 9..].split(' ').next().context("no number")?;
-    Ok((descriptors, number.parse()?))
 }
 
 async fn one(scene: &Scene, id: &str, number: usize) -> Result<()> {
@@ -95,8 +76,7 @@ async fn clients_that_die_leave_nothing() -> Result<()> {
         .await
     };
     quiet().await?;
-    let (descriptors, tasks) = held(&scene).await?;
-    let memory_before = memory(node.daemon_pid()?)?;
+    let before = Held::now(node).await?;
     let mut number = 0;
     while number < sessions {
         let batch = AT_ONCE.min(sessions - number);
@@ -106,21 +86,7 @@ async fn clients_that_die_leave_nothing() -> Result<()> {
         number += batch;
     }
     quiet().await?;
-    eventually("the daemon holds what it held before", async || {
-        let now = held(&scene).await?;
-        ensure!(
-            now.0 <= descriptors + 2 && now.1 <= tasks + 2,
-            "descriptors and tasks: {now:?} after {:?}",
-            (descriptors, tasks)
-        );
-        Ok(())
-    })
-    .await?;
-    let memory_after = memory(node.daemon_pid()?)?;
-    eprintln!("{sessions} sessions: {memory_before} KiB before, {memory_after} KiB after");
-    ensure!(
-        memory_after < memory_before + 32 * 1024,
-        "the daemon grew from {memory_before} to {memory_after} KiB"
-    );
+    let after = before.again(node).await?;
+    eprintln!("{sessions} sessions: {before:?}, then {after:?}");
     scene.node.finish().await
 }
