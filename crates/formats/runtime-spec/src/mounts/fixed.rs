@@ -53,11 +53,12 @@ pub fn kernel_mounts(sys: SysSource) -> Vec<Mount> {
             "sysfs",
             &["nosuid", "noexec", "nodev", "ro"],
         ),
+        // Private, as crun may mount over `/sys/fs/cgroup` and clones this mount where it is shared with the node.
         SysSource::Host => mount(
             "/sys",
             "bind",
             "/sys",
-            &["nosuid", "noexec", "nodev", "ro", "rbind"],
+            &["nosuid", "noexec", "nodev", "ro", "rbind", "rprivate"],
         ),
     };
     vec![

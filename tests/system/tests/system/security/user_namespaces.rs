@@ -201,7 +201,19 @@ fn find_made(node: &TestNode) -> Result<std::fs::Metadata> {
 }
 
 /// In the pod's own network and in the host's.
+/// The host's own mounts on and below `/sys`, which pods in its network get to see.
+fn mounts_on_sys() -> Result<Vec<String>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let on_sys = |line: &&str| {
+        line.split(' ')
+            .nth(4)
+            .is_some_and(|on| on.starts_with("/sys"))
+    };
+    Ok(mounts.lines().filter(on_sys).map(str::to_owned).collect())
+}
+
 async fn with_a_pid_namespace_of_the_pod(handler: &str) -> Result<()> {
+    let before = mounts_on_sys()?;
     let mut scene = Scene::start().await?;
     for (name, network) in [("pod", NamespaceMode::Pod), ("host", NamespaceMode::Node)] {
         let node = &scene.node;
@@ -248,6 +260,8 @@ async fn with_a_pid_namespace_of_the_pod(handler: &str) -> Result<()> {
             map.trim() == format!("0 {} {COUNT}", FIRST + COUNT),
             "{map}"
         );
+        let mounts = mounts_on_sys()?;
+        ensure!(mounts == before, "the host's mounts: {mounts:#?}");
         node.remove_pods().await?;
     }
     scene.node.finish().await
