@@ -64,7 +64,7 @@ pub struct NodeOptions {
     pub root: Option<PathBuf>,
     /// The storage driver; `overlay` where this is empty.
     pub storage_driver: String,
-    /// The default handler; `builtin` where this is empty.
+    /// The default handler; `$CRIOXIDE_TEST_HANDLER`, or `builtin`, where this is empty.
     pub default_handler: String,
     /// Where results of CNI plugins are kept instead of a place of this node's own.
     pub cni_cache: Option<PathBuf>,

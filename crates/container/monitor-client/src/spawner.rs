@@ -101,10 +101,10 @@ impl Spawner {
     }
 
     /// Runs a program to its end, or for `patience`, and returns its exit code. `descriptors` become its 3, 4 and so
-    /// on.
+    /// on, or also its output.
     ///
     /// # Errors
-    /// It cannot be run, or did not end in time and runs on.
+    /// It cannot be run, or did not end in time and was killed with its process group.
     pub async fn run(
         &self,
         program: Program,
@@ -156,11 +156,17 @@ impl Spawner {
             .map_err(prepare)?;
         match tokio::time::timeout(patience, waiting).await {
             Ok(answered) => answered.map_err(|_| gone(true)),
-            Err(_) => Err(MonitorError::Silent {
-                peer: "spawner",
-                request,
-                timeout: patience,
-            }),
+            Err(_) => {
+                // Of a monitor that does not come up nothing is known that could be ended.
+                if let Ok(message) = encode(&SpawnerRequest::Kill { seq }) {
+                    let _ = self.socket.send(&message, &[]).await;
+                }
+                Err(MonitorError::Silent {
+                    peer: "spawner",
+                    request,
+                    timeout: patience,
+                })
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crioxide_sys::messages::{receive_packet, send_packet};
 use crioxide_sys::reap::{Reaped, reap_next};
 use crioxide_sys::signals::SignalDescriptor;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::monitor::run_monitor;
 
@@ -113,11 +113,25 @@ fn serve(control: OwnedFd, programs: &mut Programs) -> Option<OwnedFd> {
             }
             other => (seq, other),
         },
+        SpawnerRequest::Kill { seq } => {
+            kill(programs, seq);
+            return Some(control);
+        }
     };
     if let Err(failure) = made {
         reply(&control, &SpawnerReply::Failed { seq, failure });
     }
     Some(control)
+}
+
+/// Ends a program with all of its process group.
+fn kill(programs: &Programs, seq: u64) {
+    let running = programs.iter().find(|(_, of)| **of == seq);
+    if let Some(pid) = running.and_then(|(pid, _)| Pid::from_raw(*pid)) {
+        // It leads a group of its own, except for a moment after the fork.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// Which process it is after the fork.

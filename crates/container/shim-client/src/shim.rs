@@ -19,6 +19,9 @@ use crate::{
 /// Calls that a healthy shim answers at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a shim may take to say what a container does: a daemon that starts asks for all of them.
+const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the types of the OCI, as JSON, are called.
 const OCI_TYPES: &str = "types.containerd.io/opencontainers/runtime-spec/1/";
 
@@ -210,7 +213,9 @@ impl Shim {
     /// # Errors
     /// [`ShimError::is_not_found`], among others.
     pub async fn state(&self, id: &str) -> Result<TaskState, ShimError> {
-        let state: StateResponse = self.call("State", &process(id, ""), Some(PATIENCE)).await?;
+        let state: StateResponse = self
+            .call("State", &process(id, ""), Some(STATE_PATIENCE))
+            .await?;
         Ok(match state.status() {
             TaskStatus::Stopped => {
                 TaskState::Ended(TaskExit::new(state.exit_status, state.exited_at))

@@ -66,6 +66,11 @@ pub enum SpawnerRequest {
         /// What to run.
         program: Program,
     },
+    /// End the program of another request, which has taken too long. There is no reply; the program's own says how it ended.
+    Kill {
+        /// Number of that request.
+        seq: u64,
+    },
 }
 
 /// Answer of the spawner, or of the monitor it made.

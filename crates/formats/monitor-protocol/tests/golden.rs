@@ -279,6 +279,7 @@ fn spawner() {
         program: heard,
     };
     check("run_heard", &run);
+    check("kill", &SpawnerRequest::Kill { seq: 2 });
     let ran = SpawnerReply::Ran {
         seq: 2,
         exit_code: 0,

@@ -18,7 +18,7 @@ use crioxide_cri_api::v1;
 use crioxide_cri_server::NodeInfo;
 use crioxide_engine::{
     Engine, MetricGroup, Settings,
-    ports::{Backend, CheckpointSupport, PortError, Ports},
+    ports::{Backend, CheckpointSupport, PortError, Ports, Stats},
 };
 use crioxide_pull::{Images, PinnedImages, PolicySource, PullSettings, Puller};
 use crioxide_registry::AuthFiles;
@@ -45,7 +45,7 @@ use crate::{
         namespaced_auth::NamespacedAuth,
         network::CniNetwork,
         records::StoreRecords,
-        stats::KernelStats,
+        stats::{GuestStats, KernelStats},
     },
     endpoints::inspect::Inspected,
     facts,
@@ -97,7 +97,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
     let settings = settings(startup, manager, handlers.settings)?;
 
     let (events, receiver) = mpsc::unbounded_channel();
-    let backend = backend(startup, driver, handlers.runtimes, handlers.shims, events)?;
+    let (backend, shims) = backend(startup, driver, handlers.runtimes, handlers.shims, events)?;
     let puller = Puller::new(pull_settings(startup, &store));
     let puller = Arc::new(puller.map_err(StartError::part("read the registries' configuration"))?);
     NamespacedAuth::remove_leftovers(&config.image.namespaced_auth_dir);
@@ -139,12 +139,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             store: store.clone(),
             driver,
         }),
-        stats: Arc::new(KernelStats::new(
-            driver,
-            store.clone(),
-            Duration::from_secs(u64::try_from(config.stats.collection_period).unwrap_or(0)),
-            open_files_limit(),
-        )),
+        stats: stats(config, driver, &store, shims),
     };
     let engine = Engine::new(ports, settings);
     // Set once, right here.
@@ -179,7 +174,7 @@ fn backend(
     handlers: BTreeMap<String, HandlerRuntime>,
     shims: BTreeMap<String, ShimHandler>,
     events: mpsc::UnboundedSender<BackendEvent>,
-) -> Result<Arc<dyn Backend>, StartError> {
+) -> Result<(Arc<dyn Backend>, Option<Shims>), StartError> {
     let config = &startup.config;
     let program = std::env::current_exe().map_err(StartError::part("find our own program"))?;
     let monitor_cgroup = |(name, shim): (&String, &ShimHandler)| {
@@ -201,10 +196,31 @@ fn backend(
     let processes = Processes::start(settings, &program, limit, events.clone(), closing);
     let processes = Arc::new(processes.map_err(StartError::part("start the spawner"))?);
     if shims.is_empty() {
-        return Ok(processes);
+        return Ok((processes, None));
     }
     let shims = Shims::start(shims, processes.clone(), program, events, stdin_closed);
-    Ok(Arc::new(ByHandler { processes, shims }))
+    let known = Some(shims.clone());
+    Ok((Arc::new(ByHandler { processes, shims }), known))
+}
+
+/// Usage: the kernel's counters, and those of shims where there are any.
+fn stats(
+    config: &Config,
+    driver: Driver,
+    store: &Arc<Store>,
+    shims: Option<Shims>,
+) -> Arc<dyn Stats> {
+    let period = u64::try_from(config.stats.collection_period).unwrap_or(0);
+    let kernel = KernelStats::new(
+        driver,
+        store.clone(),
+        Duration::from_secs(period),
+        open_files_limit(),
+    );
+    match shims {
+        Some(shims) => Arc::new(GuestStats::new(kernel, shims)),
+        None => Arc::new(kernel),
+    }
 }
 
 /// What the inspect endpoints tell of the configuration.

@@ -1,6 +1,8 @@
 //! The same contract for every handler: the built-in runtime, runc and crun give the container the same world.
 
 mod conmon;
+mod own_shim;
+mod shim;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
@@ -27,12 +29,6 @@ async fn runc() -> Result<()> {
 async fn crun() -> Result<()> {
     skip_unless!(possible(), requirements::program("crun"), crun_works_here());
     contract("crun").await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn shim() -> Result<()> {
-    skip_unless!(possible(), requirements::shim());
-    contract("shim").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

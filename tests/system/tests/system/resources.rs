@@ -1,8 +1,8 @@
 //! Limits that bite, and what is reported of their use.
 
 mod enforced;
-mod metrics;
-mod oom;
+pub(crate) mod metrics;
+pub(crate) mod oom;
 mod usage;
 
 use anyhow::{Context, Result, ensure};
@@ -46,13 +46,17 @@ pub(crate) async fn oom_kill(handler: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_set_and_updated() -> Result<()> {
     skip_unless!(possible());
+    limits("").await
+}
+
+pub(crate) async fn limits(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let mut container = node.container("main", &scene.image, &["sleep", "600"]);
     resources(&mut container)?.memory_limit_in_bytes = 64 << 20;
     resources(&mut container)?.cpu_period = 100_000;
     resources(&mut container)?.cpu_quota = 50_000;
-    let (pod, id) = node.run(&node.pod("limits"), &container, "").await?;
+    let (pod, id) = node.run(&node.pod("limits"), &container, handler).await?;
     let status = node.client.container_status(&id).await?;
     let linux = status
         .resources
@@ -120,10 +124,14 @@ async fn limits_are_set_and_updated() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn use_is_reported() -> Result<()> {
     skip_unless!(possible());
+    usage("").await
+}
+
+pub(crate) async fn usage(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let container = node.container("main", &scene.image, &["sh", "-c", "while :; do :; done"]);
-    let (_, id) = node.run(&node.pod("busy"), &container, "").await?;
+    let (_, id) = node.run(&node.pod("busy"), &container, handler).await?;
     let used = async || -> Result<u64> {
         let stats = node
             .client

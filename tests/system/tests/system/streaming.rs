@@ -2,7 +2,7 @@
 
 pub(crate) mod attach;
 mod by_crictl;
-mod exec;
+pub(crate) mod exec;
 pub(crate) mod forward;
 mod killed;
 mod tls;

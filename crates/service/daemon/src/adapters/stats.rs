@@ -6,6 +6,7 @@
 
 mod budget;
 mod detail;
+mod guests;
 mod layers;
 mod meter;
 mod networks;
@@ -26,6 +27,7 @@ use crioxide_store::Store;
 use tokio::time::{Instant, timeout_at};
 
 use budget::Budget;
+pub(crate) use guests::GuestStats;
 use layers::Layers;
 use meter::{Meter, now};
 

@@ -212,10 +212,16 @@ async fn of_the_daemon_by_https() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn inspect_endpoints_share_the_socket() -> Result<()> {
     skip_unless!(possible());
+    inspected("").await
+}
+
+pub(crate) async fn inspected(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let container = node.container("main", &scene.image, &["sleep", "600"]);
-    let (pod, id) = node.run(&node.pod("inspected"), &container, "").await?;
+    let (pod, id) = node
+        .run(&node.pod("inspected"), &container, handler)
+        .await?;
     let socket = node.place().socket();
     let status = |path: &str| -> Result<String> {
         let answer = get(&socket, path)?;

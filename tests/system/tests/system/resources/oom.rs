@@ -13,7 +13,7 @@ const AT_ONCE: &str = "CRIOXIDE_TEST_OOMS";
 /// So little that it is used up within milliseconds, and the least that is accepted.
 const LITTLE: i64 = 12 << 20;
 /// With less, runc itself, which is in the cgroup while it makes the container, is what the kernel kills on some hosts.
-const ENOUGH_FOR_RUNC: i64 = 48 << 20;
+pub(crate) const ENOUGH_FOR_RUNC: i64 = 48 << 20;
 
 fn greedy(
     node: &TestNode,
@@ -28,7 +28,7 @@ fn greedy(
     Ok(container)
 }
 
-async fn all_kinds(handler: &str, limit: i64) -> Result<()> {
+pub(crate) async fn all_kinds(handler: &str, limit: i64) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let pod = node.pod("kinds");

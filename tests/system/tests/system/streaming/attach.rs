@@ -11,15 +11,15 @@ use crate::scene::{Scene, possible};
 
 async fn run(
     scene: &Scene,
-    name: &str,
-    script: &str,
+    handler: &str,
+    (name, script): (&str, &str),
     change: impl FnOnce(&mut v1::ContainerConfig),
 ) -> Result<String> {
     let node = &scene.node;
     let mut container = node.container("main", &scene.image, &["sh", "-c", script]);
     container.stdin = true;
     change(&mut container);
-    Ok(node.run(&node.pod(name), &container, "").await?.1)
+    Ok(node.run(&node.pod(name), &container, handler).await?.1)
 }
 
 /// Reads stdout until it holds `text`.
@@ -50,9 +50,13 @@ pub(crate) async fn greet(node: &TestNode, id: &str, protocol: &str) -> Result<s
 #[tokio::test(flavor = "multi_thread")]
 async fn several_clients_see_everything_and_one_ends_the_input() -> Result<()> {
     skip_unless!(possible());
+    several_clients("").await
+}
+
+pub(crate) async fn several_clients(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let script = "while read line; do echo \"$line\"; done; echo problem >&2; exit 4";
-    let id = run(&scene, "once", script, |container| {
+    let id = run(&scene, handler, ("once", script), |container| {
         container.stdin_once = true;
     })
     .await?;
@@ -86,9 +90,13 @@ async fn several_clients_see_everything_and_one_ends_the_input() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn input_that_stays_open_outlives_its_clients() -> Result<()> {
     skip_unless!(possible());
+    open_input("").await
+}
+
+pub(crate) async fn open_input(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let script = "while read line; do echo \"$line\"; done";
-    let id = run(&scene, "open", script, |_| {}).await?;
+    let id = run(&scene, handler, ("open", script), |_| {}).await?;
     for protocol in NEWEST {
         let mut session = greet(&scene.node, &id, protocol).await?;
         session.writer.send(b"last words\n").await?;
@@ -111,9 +119,14 @@ async fn input_that_stays_open_outlives_its_clients() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_resized_and_left_by_keys() -> Result<()> {
     skip_unless!(possible());
+    terminal("").await
+}
+
+pub(crate) async fn terminal(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let script = "while :; do read line; echo \"size $(stty size)\"; done";
-    let id = run(&scene, "tty", script, |container| container.tty = true).await?;
+    let with_terminal = |container: &mut v1::ContainerConfig| container.tty = true;
+    let id = run(&scene, handler, ("tty", script), with_terminal).await?;
     for (protocol, size) in NEWEST.into_iter().zip([(132_u16, 50_u16), (80, 24)]) {
         let mut session = attach(&scene.node, &id, protocol, TERMINAL).await?;
         session.writer.resize(size.0, size.1).await?;
@@ -143,7 +156,7 @@ async fn a_terminal_is_resized_and_left_by_keys() -> Result<()> {
 async fn an_ended_container_cannot_be_attached_to() -> Result<()> {
     skip_unless!(possible());
     let scene = Scene::start().await?;
-    let id = run(&scene, "ended", "exit 0", |_| {}).await?;
+    let id = run(&scene, "", ("ended", "exit 0"), |_| {}).await?;
     scene.node.exited(&id).await?;
     let session = attach(&scene.node, &id, NEWEST[0], OUTPUTS).await?;
     let done = session.finish().await?;

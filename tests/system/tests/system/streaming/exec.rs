@@ -62,8 +62,12 @@ async fn every_protocol_gives_output_and_exit_code() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn big_input_and_output_arrive_whole() -> Result<()> {
     skip_unless!(possible());
+    big_streams("").await
+}
+
+pub(crate) async fn big_streams(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
-    let id = sleeper(&scene, "").await?;
+    let id = sleeper(&scene, handler).await?;
     let mib = std::env::var("CRIOXIDE_TEST_STREAM_MIB")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -130,7 +134,7 @@ async fn a_terminal_by_runc() -> Result<()> {
     in_a_terminal("runc").await
 }
 
-async fn in_a_terminal(handler: &str) -> Result<()> {
+pub(crate) async fn in_a_terminal(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let id = sleeper(&scene, handler).await?;
     for protocol in NEWEST {
@@ -234,8 +238,12 @@ async fn an_address_is_good_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn something_left_behind_holds_nobody_up() -> Result<()> {
     skip_unless!(possible());
+    left_behind("").await
+}
+
+pub(crate) async fn left_behind(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
-    let id = sleeper(&scene, "").await?;
+    let id = sleeper(&scene, handler).await?;
     for protocol in NEWEST {
         let script = "sleep 3600 & echo started";
         let session = exec(&scene.node, &id, &["sh", "-c", script], protocol, OUTPUTS).await?;

@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1::NamespaceMode;
+use crioxide_test_support::CriClient;
 use crioxide_test_support::node::pod_namespaces;
 use crioxide_test_support::skip_unless;
-use crioxide_test_support::{CriClient, TestNode};
 
 use crate::scene::{Scene, possible};
 use crate::variants::set_namespaces;
@@ -16,10 +16,14 @@ const ROUNDS: u64 = 12;
 #[tokio::test(flavor = "multi_thread")]
 async fn at_any_moment() -> Result<()> {
     skip_unless!(possible());
+    killed_at_any_moment("").await
+}
+
+pub(crate) async fn killed_at_any_moment(handler: &str) -> Result<()> {
     let mut scene = Scene::start().await?;
     // How long an undisturbed life takes, to aim within it.
     let started = std::time::Instant::now();
-    life(&scene.node, &scene.image, "undisturbed", NamespaceMode::Pod).await?;
+    life(&scene, handler, "undisturbed", NamespaceMode::Pod).await?;
     let whole = started.elapsed();
     let before = scene.node.snapshot();
     for round in 0..ROUNDS {
@@ -34,7 +38,7 @@ async fn at_any_moment() -> Result<()> {
         let part = whole / u32::try_from(ROUNDS)?;
         let moment = part * u32::try_from(round)? + part.mul_f64(random_fraction()?);
         {
-            let disturbed = life(&scene.node, &scene.image, &name, pid);
+            let disturbed = life(&scene, handler, &name, pid);
             // This is no synchronisation: any moment is right, also one after the end.
             let _ = tokio::time::timeout(moment, disturbed).await;
         }
@@ -44,7 +48,7 @@ async fn at_any_moment() -> Result<()> {
         whole_or_gone(&scene.node.client)
             .await
             .with_context(context)?;
-        life(&scene.node, &scene.image, &name, pid)
+        life(&scene, handler, &name, pid)
             .await
             .with_context(context)?;
         scene.node.remove_pods().await.with_context(context)?;
@@ -58,8 +62,8 @@ async fn at_any_moment() -> Result<()> {
 }
 
 /// A pod from start to end. A repetition joins what is there, as the kubelet's does: it lists first.
-async fn life(node: &TestNode, image: &str, name: &str, pid: NamespaceMode) -> Result<()> {
-    let client = &node.client;
+async fn life(scene: &Scene, handler: &str, name: &str, pid: NamespaceMode) -> Result<()> {
+    let (node, client) = (&scene.node, &scene.node.client);
     for left in client.list_pods().await? {
         client
             .stop_pod(&left.id)
@@ -73,9 +77,9 @@ async fn life(node: &TestNode, image: &str, name: &str, pid: NamespaceMode) -> R
     let mut pod = node.pod(name);
     // The same request again, uid included.
     pod.metadata.as_mut().expect("a pod has metadata").uid = name.to_owned();
-    let mut container = node.container("main", image, &["sleep", "600"]);
+    let mut container = node.container("main", &scene.image, &["sleep", "600"]);
     set_namespaces(&mut pod, &mut container, &pod_namespaces(pid));
-    let (pod_id, id) = node.run(&pod, &container, "").await?;
+    let (pod_id, id) = node.run(&pod, &container, handler).await?;
     let done = client.exec(&id, &["true"], 30).await.context("ExecSync")?;
     ensure!(done.exit_code == 0, "{done:?}");
     client.stop(&id, 0).await.context("StopContainer")?;

@@ -3,6 +3,7 @@
 //! The shim makes and watches a pod's containers. Their input, output, logs and exit records are with the pod's monitor,
 //! as those of all others; what the shim tells of their ends is handed on to it.
 
+mod adopt;
 mod exec;
 mod follow;
 mod link;
@@ -22,7 +23,7 @@ use crioxide_engine::ports::{
 };
 use crioxide_monitor_client::{KeepStdio, StdioMode};
 use crioxide_names::{ContainerId, PodId};
-use crioxide_shim_client::NewTask;
+use crioxide_shim_client::{NewTask, metrics::Metrics};
 use tokio::sync::mpsc;
 
 use super::{BackendEvent, Processes, inspect, process_id};
@@ -55,6 +56,7 @@ pub(crate) struct ShimHandler {
 }
 
 /// The shims of the node.
+#[derive(Clone)]
 pub(crate) struct Shims(Arc<Inner>);
 
 struct Inner {
@@ -89,6 +91,13 @@ impl Shims {
         Self(inner)
     }
 
+    /// What a container uses, as its shim tells; `None` when it has no shim, or that does not answer in time.
+    pub(crate) async fn metrics(&self, id: &str, patience: Duration) -> Option<Metrics> {
+        let task = self.0.tasks.of(&ContainerId::parse(id).ok()?)?;
+        let asked = async { task.shim().await.ok()?.stats(id, patience).await.ok()? };
+        tokio::time::timeout(patience, asked).await.ok()?
+    }
+
     /// Whether a container is a shim's.
     pub(super) fn has(&self, id: &ContainerId) -> bool {
         self.0.tasks.of(id).is_some()
@@ -110,6 +119,7 @@ impl Inner {
         let handler = self.handler(&request.handler)?;
         let monitor = self.processes.monitor_of(&request.pod).await?;
         let keep = self.processes.kept(request, handler.sync_log);
+        adopt::note_kept(&keep)?;
         monitor.keep_stdio(keep.clone()).await?;
         let log = log::open(&request.dirs.run, &request.pod)?;
         let link = self.link(handler, &request.pod, &request.id, &request.dirs);

@@ -23,6 +23,12 @@ use super::{
 /// How long a shim may take to run a process.
 const START: Duration = Duration::from_secs(60);
 
+/// How long a killed process is waited for before it is killed again.
+const KILL_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the names of its FIFOs in the bundle begin with; its name at the shim follows.
+const FIFO_PREFIX: &str = "exec-";
+
 /// Which ends a process has.
 struct Ends {
     stdin: bool,
@@ -124,7 +130,21 @@ struct Running {
 }
 
 impl Running {
+    /// In a task of its own: a client that leaves meanwhile has it ended once it runs, which it could not be before.
     async fn start(
+        task: &Arc<Task>,
+        exec_id: &str,
+        process: Vec<u8>,
+        ends: Ends,
+    ) -> PortResult<(Self, Files)> {
+        let (task, exec_id) = (task.clone(), exec_id.to_owned());
+        let started =
+            tokio::spawn(async move { Self::begin(&task, &exec_id, process, ends).await });
+        let abandoned = |error| format!("the start of a process was abandoned: {error}");
+        started.await.map_err(abandoned)?
+    }
+
+    async fn begin(
         task: &Arc<Task>,
         exec_id: &str,
         process: Vec<u8>,
@@ -141,7 +161,7 @@ impl Running {
             // Nothing to be killed yet.
             over: true,
         };
-        let fifo = |name: &str| task.dirs.run.join(format!("exec-{exec_id}-{name}"));
+        let fifo = |name: &str| task.dirs.run.join(format!("{FIFO_PREFIX}{exec_id}-{name}"));
         let files = Files {
             stdin: ends
                 .stdin
@@ -222,13 +242,51 @@ impl Drop for Running {
             return;
         }
         let process = self.process.clone();
-        tokio::spawn(async move {
-            let (id, exec_id) = (&process.id, &process.exec_id);
-            let _ = process.shim.kill(id, exec_id, SIGKILL, false).await;
-            let _ = tokio::time::timeout(START, process.shim.wait(id, exec_id)).await;
-            let _ = process.shim.delete(id, exec_id).await;
-        });
+        tokio::spawn(async move { end(&process.shim, &process.id, &process.exec_id).await });
     }
+}
+
+/// Ends processes that a former daemon ran and nobody reads from any more.
+pub(super) async fn end_leftovers(task: Arc<Task>) {
+    let Ok(entries) = std::fs::read_dir(&task.dirs.run) else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let fifos: Vec<String> = names.filter(|name| name.starts_with(FIFO_PREFIX)).collect();
+    // A shim that was about to open one waits for its other end, and does nothing else for that process meanwhile.
+    let other_end = |name: &String| open(&task.dirs.run.join(name), OFlags::RDWR).ok();
+    let _held: Vec<OwnedFd> = fifos.iter().filter_map(other_end).collect();
+    for name in &fifos {
+        let Some(exec_id) = name[FIFO_PREFIX.len()..].strip_suffix("-stdout") else {
+            continue;
+        };
+        tracing::info!(
+            "Ending process {exec_id} in container {}: its client is gone",
+            task.id
+        );
+        if let Ok(shim) = task.shim().await {
+            end(&shim, task.id.as_str(), exec_id).await;
+        }
+    }
+    for name in &fifos {
+        let _ = std::fs::remove_file(task.dirs.run.join(name));
+    }
+}
+
+/// Ends a process and has the shim forget it.
+async fn end(shim: &Shim, id: &str, exec_id: &str) {
+    let killed = async {
+        // One that the shim is about to start takes no signal yet.
+        loop {
+            let _ = shim.kill(id, exec_id, SIGKILL, false).await;
+            let ended = tokio::time::timeout(KILL_PAUSE, shim.wait(id, exec_id)).await;
+            if ended.is_ok() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(START, killed).await;
+    let _ = shim.delete(id, exec_id).await;
 }
 
 fn open(path: &std::path::Path, access: OFlags) -> rustix::io::Result<OwnedFd> {

@@ -1,21 +1,21 @@
-//! Following shims: the ends of their containers, their own ends, and what became of both while the daemon was away.
+//! Following shims: the ends of their containers, and their own.
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use crioxide_engine::ports::{ExitReport, MonitorReport, PortResult, ProcessId, RecordDirs};
+use crioxide_engine::ports::{PortResult, ProcessId};
 use crioxide_monitor_client::{FailureKind, MonitorError};
 use crioxide_names::{ContainerId, PodId};
-use crioxide_shim_client::{ShimError, TaskExit, TaskState};
-use tokio::sync::mpsc;
+use crioxide_shim_client::{ShimError, TaskExit};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     super::{BackendEvent, inspect},
-    Inner,
+    Inner, SIGKILL,
+    adopt::report,
     link::Link,
-    log,
     tasks::Task,
 };
 
@@ -23,6 +23,11 @@ use super::{
 const RECONNECTS: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a shim may take to reap a process before it is held to hang and the kernel's own word is taken.
+const REAP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Exit code of a process whose end nobody saw, as CRI-O records it.
+const UNKNOWN: i32 = 255;
 /// Exit code of a container whose shim died: it was killed after it.
 const KILLED: i32 = 137;
 
@@ -57,14 +62,8 @@ impl Inner {
                 task.id
             );
             // The receiver lives as long as the daemon.
-            let _ = self.events.send(BackendEvent::Exited(ExitReport {
-                id: task.id.clone(),
-                exit_code: Some(exit.exit_code),
-                oom_killed: task.dirs.run.join("oom").exists(),
-                finished_at,
-            }));
+            let _ = self.events.send(BackendEvent::Exited(report(task, exit)));
         }
-        task.ended.send_replace(true);
     }
 
     /// Tells the pod's monitor that a container has ended, if it keeps it.
@@ -79,82 +78,41 @@ impl Inner {
         Ok(monitor.ended(id.as_str(), exit_code, finished_at).await?)
     }
 
-    /// What became of a container while nobody looked.
-    pub(super) async fn inspect(
-        self: &Arc<Self>,
-        pod: &PodId,
-        id: &ContainerId,
-        dirs: &RecordDirs,
-        init: &ProcessId,
-    ) -> PortResult<MonitorReport> {
-        let kept = self.processes.monitors.report(pod, id).await;
-        if let Some(exited @ MonitorReport::Exited(_)) = kept {
-            return Ok(exited);
-        }
-        let Some(task) = self.found(pod, id, dirs)? else {
-            return Ok(MonitorReport::Lost);
-        };
-        task.set_init(init.clone());
-        let state = match task.link.shim().await {
-            Ok(shim) => shim.state(id.as_str()).await,
-            Err(error) => Err(error),
-        };
-        match state {
-            Ok(TaskState::Ended(_)) | Ok(TaskState::Alive) => {}
-            Err(error) if error.is_not_found() => return Ok(MonitorReport::Lost),
-            // The follower finds out, and tells.
-            Err(error) => tracing::warn!("Failed to look after container {id}: {error}"),
-        }
-        self.follow(&task);
-        Ok(MonitorReport::Alive { monitored: true })
-    }
-
-    /// A container that is known, or one of a former daemon.
-    pub(super) fn found(
-        &self,
-        pod: &PodId,
-        id: &ContainerId,
-        dirs: &RecordDirs,
-    ) -> PortResult<Option<Arc<Task>>> {
-        if let Some(task) = self.tasks.of(id) {
-            return Ok(Some(task));
-        }
-        let Some(bootstrap) = Link::read(&dirs.run)? else {
-            return Ok(None);
-        };
-        let link = self.tasks.link(bootstrap)?;
-        link.recall_process(&dirs.run);
-        log::reopen(&dirs.run, pod);
-        let task = Task::new(pod.clone(), id.clone(), dirs.clone(), link);
-        Ok(Some(self.tasks.insert_or_get(task)))
-    }
-
-    /// The end of a container whose shim died: the shim's program ends it.
-    async fn end_orphan(&self, task: &Task) -> TaskExit {
+    /// Ends what a shim that has died left of a container, and tells of it.
+    pub(super) async fn bury(&self, task: &Task) -> TaskExit {
         tracing::warn!(
             "The shim of container {} in pod {} has died; the container is ended",
             task.id,
             task.pod
         );
-        let place = self.processes.homes.of(&task.pod);
-        let handler = match &place {
-            Some(place) => self.handler(&place.home.handler),
-            None => Err(format!("pod {} is gone", task.pod).into()),
-        };
-        let cleaned = match handler {
-            Ok(handler) => self.clean_up_after(handler, &task.id, &task.dirs.run).await,
-            Err(error) => Err(error),
-        };
-        cleaned.unwrap_or_else(|error| {
+        let exit = self.clean_up(task).await.unwrap_or_else(|error| {
             let reason = crioxide_engine::chain(error.as_ref());
             tracing::warn!("Failed to clean up after the shim of {}: {reason}", task.id);
             // What was its process must not live on unseen.
-            let _ = inspect::signal(&task.init(), super::SIGKILL);
+            let _ = inspect::signal(&task.init(), SIGKILL);
             TaskExit {
                 exit_code: KILLED,
                 finished_at: None,
             }
-        })
+        });
+        self.tell_end(task, exit).await;
+        exit
+    }
+
+    /// Has the shim's program end what a dead shim left of a container: once, whoever asks first.
+    pub(super) async fn clean_up(&self, task: &Task) -> PortResult<TaskExit> {
+        let mut cleaned = task.cleaned.lock().await;
+        if let Some(exit) = *cleaned {
+            return Ok(exit);
+        }
+        let place = self.processes.homes.of(&task.pod);
+        let place = place.ok_or_else(|| format!("pod {} is gone", task.pod))?;
+        let handler = self.handler(&place.home.handler)?;
+        let exit = self
+            .clean_up_after(handler, &task.id, &task.dirs.run)
+            .await?;
+        *cleaned = Some(exit);
+        Ok(exit)
     }
 }
 
@@ -166,10 +124,13 @@ async fn follow(inner: Weak<Inner>, task: Weak<Task>) {
     let exit = match outcome {
         Some(Outcome::Ended(exit)) => exit,
         Some(Outcome::Unknown) => TaskExit {
-            exit_code: 255,
+            exit_code: UNKNOWN,
             finished_at: None,
         },
-        Some(Outcome::Dead) => inner.end_orphan(&task).await,
+        Some(Outcome::Dead) => {
+            inner.bury(&task).await;
+            return;
+        }
         None => return,
     };
     inner.tell_end(&task, exit).await;
@@ -177,10 +138,21 @@ async fn follow(inner: Weak<Inner>, task: Weak<Task>) {
 
 /// Waits for the end. Only what is needed is held meanwhile: a task that is removed is followed no more.
 async fn outcome(task: &Weak<Task>) -> Option<Outcome> {
-    let (link, id) = {
+    let (link, id, init) = {
         let task = task.upgrade()?;
-        (task.link.clone(), task.id.clone())
+        (task.link.clone(), task.id.clone(), task.init())
     };
+    tokio::select! {
+        outcome = told(&link, &id) => Some(outcome),
+        exit = unreaped(&init) => {
+            tracing::warn!("Container {id} has ended, but its shim does not notice; does the shim hang?");
+            Some(Outcome::Ended(exit))
+        }
+    }
+}
+
+/// What the shim tells.
+async fn told(link: &Link, id: &ContainerId) -> Outcome {
     let mut tries = 0;
     loop {
         let waited = match link.shim().await {
@@ -194,18 +166,36 @@ async fn outcome(task: &Weak<Task>) -> Option<Outcome> {
             Err(error) => Err(error),
         };
         match waited {
-            Ok(exit) => return Some(Outcome::Ended(exit)),
-            Err(error) if error.is_not_found() => return Some(Outcome::Unknown),
+            Ok(exit) => return Outcome::Ended(exit),
+            Err(error) if error.is_not_found() => return Outcome::Unknown,
             Err(error) if error.is_gone() => {
                 tries += 1;
                 if tries > RECONNECTS || matches!(error, ShimError::Connect { .. }) {
-                    return Some(Outcome::Dead);
+                    return Outcome::Dead;
                 }
             }
             Err(error) => tracing::warn!("Failed to wait for the end of container {id}: {error}"),
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
+}
+
+/// Returns when the process has ended and its shim, which lives, does not reap it.
+async fn unreaped(init: &ProcessId) -> TaskExit {
+    if init.pid > 0 && inspect::ended(init).await.is_ok() {
+        let noticed = Instant::now();
+        while let Some(exit_code) = inspect::unreaped(init) {
+            if noticed.elapsed() >= REAP_PATIENCE {
+                return TaskExit {
+                    exit_code,
+                    finished_at: None,
+                };
+            }
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+    // It was reaped: the shim tells of it.
+    std::future::pending().await
 }
 
 /// Tells shims that nobody will type into a container any more.

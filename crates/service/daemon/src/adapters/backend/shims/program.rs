@@ -6,7 +6,7 @@ use base64::Engine as _;
 
 use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{PortResult, RecordDirs};
-use crioxide_monitor_client::{MonitorCgroup, Program};
+use crioxide_monitor_client::{MonitorCgroup, MonitorError, Program};
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::annotations::keys;
 use crioxide_shim_client::{Action, Bootstrap, Invocation, TaskExit, messages::Mount};
@@ -16,8 +16,9 @@ use super::{
     super::{
         bundle,
         exec::{Output, pipe_pair},
+        inspect, process_id,
     },
-    Inner, NAMESPACE, ShimHandler,
+    Inner, NAMESPACE, SIGKILL, ShimHandler,
     link::Link,
 };
 use crate::{blocking, pod_cgroup};
@@ -139,21 +140,20 @@ impl Inner {
         drop((stdout_end, stderr_end));
         let _ = tokio::time::timeout(DRAIN, output.drain()).await;
         let (stdout, stderr) = output.into_parts();
-        let code = code.map_err(|error| {
-            let error = crioxide_engine::chain(&error);
-            format!("cannot run shim {}: {error}", handler.path.display())
+        let shim = handler.path.display();
+        let code = code.map_err(|error| match error {
+            MonitorError::Silent { timeout, .. } => {
+                let seconds = timeout.as_secs();
+                format!("shim {shim} did not end within {seconds} s, and was killed")
+            }
+            other => format!("cannot run shim {shim}: {}", crioxide_engine::chain(&other)),
         })?;
         if code == 0 {
             return Ok(stdout);
         }
         let said = [stderr, stdout].concat();
         let said = String::from_utf8_lossy(&said);
-        Err(format!(
-            "shim {} ended with code {code}: {}",
-            handler.path.display(),
-            said.trim()
-        )
-        .into())
+        Err(format!("shim {shim} ended with code {code}: {}", said.trim()).into())
     }
 }
 
@@ -178,6 +178,26 @@ fn environment(handler: &ShimHandler) -> Vec<(String, String)> {
         env.remove(key);
     }
     env.into_iter().collect()
+}
+
+/// Kills the processes that run in a bundle: shims stay where they were started.
+pub(super) fn end_processes_in(bundle: &Path) -> std::io::Result<()> {
+    let processes = std::fs::read_dir("/proc")?;
+    for process in processes.filter_map(Result::ok) {
+        let pid = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let place = std::fs::read_link(process.path().join("cwd"));
+        if let (Some(pid), Ok(place)) = (pid, place)
+            && place == bundle
+        {
+            tracing::info!("Ending process {pid}, which runs in {}", bundle.display());
+            // Not being there any more is as good.
+            let _ = inspect::signal(&process_id(pid), SIGKILL);
+        }
+    }
+    Ok(())
 }
 
 /// What makes a guest pull the container's image by itself, as kata's agent reads it.

@@ -4,17 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use crioxide_engine::ports::{PortResult, RecordDirs};
 use crioxide_names::{ContainerId, PodId};
-use crioxide_shim_client::ShimError;
+use crioxide_shim_client::{Shim, ShimError};
+use tokio::time::Instant;
 
 use super::{
     super::{FORGET_PAUSE, inspect, leftovers},
-    Inner, SIGKILL,
+    Inner, SIGKILL, ShimHandler, adopt, program,
     tasks::Task,
 };
 use crate::{blocking, pod_cgroup};
 
 /// How long a container may take to end after it was killed.
 const END: Duration = Duration::from_secs(20);
+
+/// How long a shim may still be making a container that it does not know yet.
+const SETTLING: Duration = Duration::from_secs(2);
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Exit code of what was killed.
 const KILLED: i32 = 137;
@@ -34,24 +39,59 @@ impl Inner {
             tracing::warn!("Container {id}: {error}");
             None
         });
-        let deleted = match &task {
-            Some(task) => delete_task(task).await,
-            // Its shim was not started, or did not answer.
-            None => Ok(Deleted::Unreachable),
+        let ended = match &task {
+            Some(task) => self.end_task(task).await,
+            None => self.end_unknown(handler, id, dirs).await,
         };
-        if matches!(deleted?, Deleted::Unreachable) && dirs.run.join("config.json").exists() {
-            self.clean_up_after(handler, id, &dirs.run).await?;
-        }
         if let Some(task) = &task {
             if !self.tasks.shares_link(task) {
                 task.link.farewell().await;
             }
-            self.tasks.remove(id);
+            if ended.is_ok() {
+                self.tasks.remove(id);
+            }
         }
-        self.forget_kept(pod, id, dirs).await?;
+        let forgotten = self.forget_kept(pod, id, dirs).await;
         let (driver, run) = (self.driver, dirs.run.clone());
         let path = self.shim_cgroup(handler, pod, id);
-        blocking::run(move || pod_cgroup::release_conmon(driver, &run, path)).await
+        let cgroup = adopt::read_kept(&dirs.run)
+            .ok()
+            .and_then(|kept| kept.cgroup);
+        let released = blocking::run(move || {
+            // A runtime that was killed over it has left it.
+            if let Some(cgroup) = cgroup {
+                pod_cgroup::release_container(driver, &cgroup)?;
+            }
+            pod_cgroup::release_conmon(driver, &run, path)
+        });
+        ended.and(forgotten).and(released.await)
+    }
+
+    /// Ends a container by its shim, or by the shim's program if that is gone.
+    async fn end_task(&self, task: &Task) -> PortResult<()> {
+        match delete_task(task).await? {
+            Deleted::Yes => Ok(()),
+            Deleted::Unreachable => self.clean_up(task).await.map(drop),
+        }
+    }
+
+    /// Ends what there may be of a container whose shim was not started, or had not answered yet when its daemon died.
+    async fn end_unknown(
+        &self,
+        handler: &ShimHandler,
+        id: &ContainerId,
+        dirs: &RecordDirs,
+    ) -> PortResult<()> {
+        let run = dirs.run.clone();
+        blocking::run(move || program::end_processes_in(&run)).await?;
+        if dirs.run.join("config.json").exists()
+            && let Err(error) = self.clean_up_after(handler, id, &dirs.run).await
+        {
+            // There usually is nothing.
+            let reason = crioxide_engine::chain(error.as_ref());
+            tracing::debug!("Nothing to clean up of container {id}: {reason}");
+        }
+        Ok(())
     }
 
     /// Lets the monitor forget the container, and removes what stays of its input and output.
@@ -91,7 +131,7 @@ enum Deleted {
 }
 
 async fn delete_task(task: &Task) -> PortResult<Deleted> {
-    match end_task(task).await {
+    match delete_by_shim(task).await {
         Ok(()) => Ok(Deleted::Yes),
         Err(error) if error.is_gone() => Ok(Deleted::Unreachable),
         Err(error) if error.is_silent() => {
@@ -108,9 +148,23 @@ async fn delete_task(task: &Task) -> PortResult<Deleted> {
     }
 }
 
-async fn end_task(task: &Task) -> Result<(), ShimError> {
+/// Waits for a creation that a daemon began before it died: the shim knows the container when it is through.
+async fn settle(shim: &Shim, id: &str) {
+    let begin = Instant::now();
+    while begin.elapsed() < SETTLING {
+        match shim.state(id).await {
+            Err(error) if error.is_not_found() => tokio::time::sleep(SETTLE_PAUSE).await,
+            _ => return,
+        }
+    }
+}
+
+async fn delete_by_shim(task: &Task) -> Result<(), ShimError> {
     let shim = task.link.shim().await?;
     let id = task.id.as_str();
+    if task.is_adopted {
+        settle(&shim, id).await;
+    }
     let known = |result: Result<(), ShimError>| match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,

@@ -7,8 +7,8 @@ use std::{
 
 use crioxide_engine::ports::{PortResult, ProcessId, RecordDirs};
 use crioxide_names::{ContainerId, PodId};
-use crioxide_shim_client::{Bootstrap, Shim};
-use tokio::{sync::watch, task::AbortHandle};
+use crioxide_shim_client::{Bootstrap, Shim, TaskExit};
+use tokio::task::AbortHandle;
 
 use super::link::Link;
 
@@ -19,8 +19,10 @@ pub(super) struct Task {
     pub(super) id: ContainerId,
     pub(super) dirs: RecordDirs,
     pub(super) link: Arc<Link>,
-    /// The end was told, or cannot be learnt any more.
-    pub(super) ended: watch::Sender<bool>,
+    /// A former daemon had it made, or was about to.
+    pub(super) is_adopted: bool,
+    /// How it was ended after its shim had died.
+    pub(super) cleaned: tokio::sync::Mutex<Option<TaskExit>>,
     init: Mutex<ProcessId>,
     follower: Mutex<Option<AbortHandle>>,
 }
@@ -32,7 +34,8 @@ impl Task {
             id,
             dirs,
             link,
-            ended: watch::Sender::new(false),
+            is_adopted: false,
+            cleaned: tokio::sync::Mutex::default(),
             init: Mutex::default(),
             follower: Mutex::default(),
         }
