@@ -13,6 +13,7 @@ mod address;
 mod bootstrap;
 mod connection;
 mod error;
+pub mod events;
 pub mod frame;
 pub mod messages;
 pub mod metrics;

@@ -2,15 +2,19 @@
 
 use std::io::Write as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use crioxide_shim_client::messages::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
-    PidResponse, ProcessRequest, ShutdownRequest, StatsResponse, UpdateTaskRequest,
+    PidResponse, ProcessRequest, Request, ShutdownRequest, StatsResponse, UpdateTaskRequest,
 };
-use crioxide_shim_client::{messages::Any, metrics};
+use crioxide_shim_client::{
+    events::{Envelope, ForwardRequest, TaskOom},
+    messages::Any,
+    metrics,
+};
 use prost::Message;
 use rustix::process::{getpid, set_child_subreaper};
 
@@ -28,6 +32,10 @@ pub(crate) fn run(publisher: &Path, bundle: &Path) -> Result<()> {
     set_child_subreaper(Some(getpid()))?;
     let pod = Pod::of(bundle)?;
     let dies = pod.wants("dies");
+    if pod.wants("starves") {
+        let program = std::env::var_os("TTRPC_ADDRESS").context("nobody to tell events")?;
+        *EVENTS.lock().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
+    }
     let tasks = Arc::new(Tasks::new(publisher, &pod.runtime_root(bundle)?));
     let reaper = tasks.clone();
     std::thread::spawn(move || reaper.reap());
@@ -75,7 +83,12 @@ fn serve(tasks: &Tasks, method: &str, payload: &[u8]) -> Result<Vec<u8>, Refusal
             Ok(PidResponse { pid }.encode_to_vec())
         }
         "State" => Ok(tasks.state(&process()?)?.encode_to_vec()),
-        "Wait" => Ok(tasks.wait(&process()?)?.encode_to_vec()),
+        "Wait" => {
+            let request = process()?;
+            let ended = tasks.wait(&request)?;
+            tell_lack_of_memory(&request.id)?;
+            Ok(ended.encode_to_vec())
+        }
         "Delete" => Ok(tasks.delete(&process()?)?.encode_to_vec()),
         "Kill" => tasks.kill(&KillRequest::decode(payload)?).map(nothing),
         "Exec" => tasks
@@ -110,6 +123,35 @@ fn serve(tasks: &Tasks, method: &str, payload: &[u8]) -> Result<Vec<u8>, Refusal
         }
         other => Err(Refusal(12, format!("no method {other}"))),
     }
+}
+
+/// Where lack of memory is told, if that is wanted.
+static EVENTS: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Tells containerd, or who takes its place, that memory ran out in a container, and waits for the answer.
+fn tell_lack_of_memory(id: &str) -> Result<()> {
+    let events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(path) = &*events else {
+        return Ok(());
+    };
+    let oom = TaskOom {
+        container_id: id.to_owned(),
+    };
+    let event = Some(Any {
+        type_url: "containerd.events.TaskOOM".to_owned(),
+        value: oom.encode_to_vec(),
+    });
+    let payload = ForwardRequest {
+        envelope: Some(Envelope { event }),
+    };
+    let request = Request {
+        service: "containerd.services.events.ttrpc.v1.Events".to_owned(),
+        method: "Forward".to_owned(),
+        payload: payload.encode_to_vec(),
+        ..Request::default()
+    };
+    let mut socket = UnixStream::connect(path)?;
+    wire::ask(&mut socket, &request)
 }
 
 /// The figures of a guest with cgroup v2.

@@ -52,6 +52,19 @@ pub(crate) fn answer(
     Ok(socket.write_all(&frame)?)
 }
 
+/// Makes one call on a fresh connection, and reads the whole of its answer.
+pub(crate) fn ask(socket: &mut (impl Read + Write), request: &Request) -> Result<()> {
+    let data = request.encode_to_vec();
+    let mut frame = u32::try_from(data.len())?.to_be_bytes().to_vec();
+    frame.extend_from_slice(&[0, 0, 0, 1, 1, 0]);
+    frame.extend_from_slice(&data);
+    socket.write_all(&frame)?;
+    let mut header = [0; 10];
+    socket.read_exact(&mut header)?;
+    ensure!(header[4..9] == [0, 0, 0, 1, 2], "not an answer: {header:?}");
+    Ok(())
+}
+
 /// A code of gRPC and a reason.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) i32, pub(crate) String);

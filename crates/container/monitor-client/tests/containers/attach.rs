@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::bundle::process;
 use crate::pod::{Pod, Runtime, eventually};
 
-fn connect(path: &Path) -> OwnedFd {
+pub(crate) fn connect(path: &Path) -> OwnedFd {
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

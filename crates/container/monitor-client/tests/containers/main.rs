@@ -10,6 +10,7 @@ mod attach;
 mod bundle;
 mod execs;
 mod failures;
+mod kept;
 mod lifecycle;
 mod logs;
 mod pod;
@@ -46,6 +47,9 @@ const TESTS: &[Test] = tests![
     execs::a_terminal_is_handed_over,
     attach::clients_see_output_and_type,
     attach::the_control_fifo_reopens_the_log,
+    kept::a_shims_container_is_logged_and_recorded,
+    kept::a_shims_container_that_was_not_made_leaves_nothing,
+    kept::the_end_of_typing_is_told_to_the_shim,
     failures::a_failed_create_leaves_nothing,
     failures::a_hanging_runtime_is_killed,
     failures::nonsense_is_refused,

@@ -128,6 +128,25 @@ async fn is_told_to_pull_the_image_itself() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tells_that_memory_ran_out_in_its_guest() -> Result<()> {
+    skip_unless!(shim_possible());
+    let scene = start("").await?;
+    let node = &scene.node;
+    for (word, reason) in [("starves", "OOMKilled"), ("eats", "Error")] {
+        let mut pod = node.pod(word);
+        pod.labels.insert("shim".to_owned(), word.to_owned());
+        let container = node.container("main", &scene.image, &["sh", "-c", "exit 137"]);
+        let (_, id) = node.run(&pod, &container, HANDLER).await?;
+        let status = node.exited(&id).await?;
+        ensure!(
+            status.reason == reason && status.exit_code == 137,
+            "{word}: {status:?}"
+        );
+    }
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_cannot_start_is_quoted() -> Result<()> {
     skip_unless!(shim_possible());
     let scene = start("container_create_timeout = 30").await?;

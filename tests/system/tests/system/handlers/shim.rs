@@ -131,6 +131,12 @@ async fn one_serves_all_containers_of_its_pod() -> Result<()> {
     node.client.stop(&first, 0).await?;
     node.client.remove(&first).await?;
     is_usable(node, &second).await?;
+    // It tells events, and somebody takes them.
+    ensure!(
+        !node.log().contains("failed to connect"),
+        "{}",
+        node.log_tail(30)
+    );
     scene.node.finish().await
 }
 

@@ -4,6 +4,7 @@
 //! as those of all others; what the shim tells of their ends is handed on to it.
 
 mod adopt;
+mod events;
 mod exec;
 mod follow;
 mod link;
@@ -64,6 +65,8 @@ struct Inner {
     processes: Arc<Processes>,
     /// Ourselves, for shims that tell events by running us.
     publisher: PathBuf,
+    /// Where shims tell events.
+    event_socket: PathBuf,
     driver: Driver,
     tasks: Tasks,
     events: mpsc::UnboundedSender<BackendEvent>,
@@ -71,24 +74,30 @@ struct Inner {
 
 impl Shims {
     /// A backend for these handlers. `stdin_closed` are containers into which nobody will type any more.
+    ///
+    /// # Errors
+    /// The socket for events cannot be made.
     pub(crate) fn start(
         handlers: BTreeMap<String, ShimHandler>,
         processes: Arc<Processes>,
         publisher: PathBuf,
         events: mpsc::UnboundedSender<BackendEvent>,
         stdin_closed: mpsc::UnboundedReceiver<ContainerId>,
-    ) -> Self {
+    ) -> PortResult<Self> {
         let driver = processes.settings.driver;
+        let event_socket = events::socket(&processes.settings.exits_dir);
         let inner = Arc::new(Inner {
             handlers,
             processes,
             publisher,
+            event_socket,
             driver,
             tasks: Tasks::default(),
             events,
         });
         tokio::spawn(follow::close_stdin(Arc::downgrade(&inner), stdin_closed));
-        Self(inner)
+        events::start(Arc::downgrade(&inner), &inner.event_socket)?;
+        Ok(Self(inner))
     }
 
     /// What a container uses, as its shim tells; `None` when it has no shim, or that does not answer in time.

@@ -123,7 +123,7 @@ impl Inner {
         let program = Program {
             path: handler.path.clone(),
             args: invocation.arguments(run.action),
-            env: environment(handler),
+            env: environment(handler, &self.event_socket),
             directory: bundle.to_owned(),
             cgroup: run.cgroup,
             output: true,
@@ -157,8 +157,8 @@ impl Inner {
     }
 }
 
-/// The whole environment: ours, over it the handler's, and where events go, which is nowhere.
-fn environment(handler: &ShimHandler) -> Vec<(String, String)> {
+/// The whole environment: ours, over it the handler's, and where events go.
+fn environment(handler: &ShimHandler, event_socket: &Path) -> Vec<(String, String)> {
     let mut env: std::collections::BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -168,7 +168,7 @@ fn environment(handler: &ShimHandler) -> Vec<(String, String)> {
     for (key, value) in [
         ("NAMESPACE", NAMESPACE),
         ("GRPC_ADDRESS", ""),
-        ("TTRPC_ADDRESS", ""),
+        ("TTRPC_ADDRESS", &*event_socket.to_string_lossy()),
         ("MAX_SHIM_VERSION", "3"),
     ] {
         env.insert(key.to_owned(), value.to_owned());
