@@ -125,7 +125,7 @@ impl Inner {
     }
 }
 
-pub(super) fn read_kept(bundle: &Path) -> PortResult<KeepStdio> {
+fn read_kept(bundle: &Path) -> PortResult<KeepStdio> {
     let text = read_limited(bundle.join(KEPT), LONGEST)?;
     Ok(serde_json::from_slice(&text)?)
 }

@@ -8,8 +8,8 @@ use crioxide_shim_client::{Shim, ShimError};
 use tokio::time::Instant;
 
 use super::{
-    super::{FORGET_PAUSE, inspect, leftovers},
-    Inner, SIGKILL, ShimHandler, adopt, program,
+    super::{FORGET_PAUSE, bundle, inspect, leftovers},
+    Inner, SIGKILL, ShimHandler, program,
     tasks::Task,
 };
 use crate::{blocking, pod_cgroup};
@@ -54,12 +54,9 @@ impl Inner {
         let forgotten = self.forget_kept(pod, id, dirs).await;
         let (driver, run) = (self.driver, dirs.run.clone());
         let path = self.shim_cgroup(handler, pod, id);
-        let cgroup = adopt::read_kept(&dirs.run)
-            .ok()
-            .and_then(|kept| kept.cgroup);
         let released = blocking::run(move || {
             // A runtime that was killed over it has left it.
-            if let Some(cgroup) = cgroup {
+            if let Some(cgroup) = bundle::cgroups_path(&run)? {
                 pod_cgroup::release_container(driver, &cgroup)?;
             }
             pod_cgroup::release_conmon(driver, &run, path)
