@@ -22,4 +22,4 @@ mod shim;
 pub use address::Address;
 pub use bootstrap::{Action, Bootstrap, Invocation, Version};
 pub use error::ShimError;
-pub use shim::{NewExec, NewTask, Shim, TaskExit, TaskState};
+pub use shim::{NewExec, NewTask, Shim, TaskExit, TaskState, TaskStdio};

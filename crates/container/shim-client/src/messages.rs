@@ -233,6 +233,18 @@ pub struct StateResponse {
     /// One of [`TaskStatus`].
     #[prost(enumeration = "TaskStatus", tag = "4")]
     pub status: i32,
+    /// FIFO; empty for none.
+    #[prost(string, tag = "5")]
+    pub stdin: String,
+    /// FIFO.
+    #[prost(string, tag = "6")]
+    pub stdout: String,
+    /// FIFO; empty with a terminal.
+    #[prost(string, tag = "7")]
+    pub stderr: String,
+    /// A terminal.
+    #[prost(bool, tag = "8")]
+    pub terminal: bool,
     /// How it ended.
     #[prost(uint32, tag = "9")]
     pub exit_status: u32,

@@ -76,6 +76,19 @@ pub struct TaskExit {
     pub finished_at: Option<i64>,
 }
 
+/// Where the input and output of a task are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskStdio {
+    /// FIFO; empty for none.
+    pub stdin: String,
+    /// FIFO.
+    pub stdout: String,
+    /// FIFO; empty with a terminal.
+    pub stderr: String,
+    /// A terminal.
+    pub terminal: bool,
+}
+
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskState {
@@ -213,15 +226,32 @@ impl Shim {
     /// # Errors
     /// [`ShimError::is_not_found`], among others.
     pub async fn state(&self, id: &str) -> Result<TaskState, ShimError> {
-        let state: StateResponse = self
-            .call("State", &process(id, ""), Some(STATE_PATIENCE))
-            .await?;
+        let state = self.full_state(id).await?;
         Ok(match state.status() {
             TaskStatus::Stopped => {
                 TaskState::Ended(TaskExit::new(state.exit_status, state.exited_at))
             }
             _ => TaskState::Alive,
         })
+    }
+
+    /// Where the FIFOs of a container are.
+    ///
+    /// # Errors
+    /// [`ShimError::is_not_found`], among others.
+    pub async fn stdio(&self, id: &str) -> Result<TaskStdio, ShimError> {
+        let state = self.full_state(id).await?;
+        Ok(TaskStdio {
+            stdin: state.stdin,
+            stdout: state.stdout,
+            stderr: state.stderr,
+            terminal: state.terminal,
+        })
+    }
+
+    async fn full_state(&self, id: &str) -> Result<StateResponse, ShimError> {
+        self.call("State", &process(id, ""), Some(STATE_PATIENCE))
+            .await
     }
 
     /// Waits for the end of a process, for ever.

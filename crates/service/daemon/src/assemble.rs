@@ -198,8 +198,7 @@ fn backend(
     if shims.is_empty() {
         return Ok((processes, None));
     }
-    let shims = Shims::start(shims, processes.clone(), program, events, stdin_closed)
-        .map_err(StartError::part("listen to shims"))?;
+    let shims = Shims::start(shims, processes.clone(), program, events, stdin_closed);
     let known = Some(shims.clone());
     Ok((Arc::new(ByHandler { processes, shims }), known))
 }

@@ -194,6 +194,10 @@ impl Tasks {
             status: status.into(),
             exit_status: exit.map_or(0, |(code, _)| *code),
             exited_at: exit.map(|(_, at)| *at),
+            stdin: process.stdio[0].clone(),
+            stdout: process.stdio[1].clone(),
+            stderr: process.stdio[2].clone(),
+            terminal: false,
         })
     }
 

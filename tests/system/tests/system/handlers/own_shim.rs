@@ -128,6 +128,29 @@ async fn is_told_to_pull_the_image_itself() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keeps_the_nodes_devices_from_privileged_containers() -> Result<()> {
+    skip_unless!(shim_possible());
+    let scene = start("privileged_without_host_devices = true").await?;
+    let node = &scene.node;
+    for (handler, devices) in [(HANDLER, "none"), ("builtin", "there")] {
+        let mut pod = node.pod(handler);
+        let security = &mut pod.linux.get_or_insert_default().security_context;
+        security.get_or_insert_default().privileged = true;
+        let mut container = node.container("main", &scene.image, &["sleep", "600"]);
+        let security = &mut container.linux.get_or_insert_default().security_context;
+        security.get_or_insert_default().privileged = true;
+        let (_, id) = node.run(&pod, &container, handler).await?;
+        let script = "test -e /dev/kmsg && echo there || echo none";
+        let seen = node.client.exec(&id, &["sh", "-c", script], 30).await?;
+        ensure!(
+            seen.stdout == format!("{devices}\n").as_bytes(),
+            "{handler}: {seen:?}"
+        );
+    }
+    scene.node.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tells_that_memory_ran_out_in_its_guest() -> Result<()> {
     skip_unless!(shim_possible());
     let scene = start("").await?;

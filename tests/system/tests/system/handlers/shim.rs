@@ -239,6 +239,30 @@ async fn one_that_hangs_does_not_keep_the_daemon_from_starting() -> Result<()> {
     scene.node.finish().await
 }
 
+/// CRI-O writes nothing down but what the shim itself leaves, and its FIFOs are elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cri_o_started_is_taken_over() -> Result<()> {
+    skip_unless!(shim_possible());
+    let mut scene = Scene::start().await?;
+    let (pod, pod_id, id) = counting(&scene.node, &scene.image, "taken").await?;
+    logs_on(&scene.node, &pod).await?;
+    scene.node.kill().await?;
+    kill_process(monitor_of(&pod_id)?, Signal::KILL)?;
+    for id in [&id, &pod_id] {
+        let bundle = std::fs::canonicalize(scene.node.place().base().join("attach").join(id))?;
+        ensure!(bundle.join("address").exists());
+        for ours in ["kept-stdio.json", "bootstrap.json", "shim-process"] {
+            std::fs::remove_file(bundle.join(ours))?;
+        }
+    }
+    scene.node.start_again().await?;
+    logs_on(&scene.node, &pod).await?;
+    is_usable(&scene.node, &id).await?;
+    scene.node.client.stop(&id, 0).await?;
+    ensure!(scene.node.exited(&id).await?.exit_code == 137);
+    scene.node.finish().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_goes_on_under_another_monitor() -> Result<()> {
     skip_unless!(shim_possible());

@@ -71,6 +71,9 @@ async fn nothing_is_untrue_stuck_or_left() -> Result<()> {
             handlers.push("conmon");
         }
     }
+    if requirements::shim().is_ok() {
+        handlers.push("shim");
+    }
     let mut scene = Scene::start().await?;
     let before = scene.node.snapshot();
     let mut pool = Pool::new(&scene.image, &handlers);

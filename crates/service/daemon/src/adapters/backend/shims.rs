@@ -74,16 +74,13 @@ struct Inner {
 
 impl Shims {
     /// A backend for these handlers. `stdin_closed` are containers into which nobody will type any more.
-    ///
-    /// # Errors
-    /// The socket for events cannot be made.
     pub(crate) fn start(
         handlers: BTreeMap<String, ShimHandler>,
         processes: Arc<Processes>,
         publisher: PathBuf,
         events: mpsc::UnboundedSender<BackendEvent>,
         stdin_closed: mpsc::UnboundedReceiver<ContainerId>,
-    ) -> PortResult<Self> {
+    ) -> Self {
         let driver = processes.settings.driver;
         let event_socket = events::socket(&processes.settings.exits_dir);
         let inner = Arc::new(Inner {
@@ -96,8 +93,11 @@ impl Shims {
             events,
         });
         tokio::spawn(follow::close_stdin(Arc::downgrade(&inner), stdin_closed));
-        events::start(Arc::downgrade(&inner), &inner.event_socket)?;
-        Ok(Self(inner))
+        // Without it an end for lack of memory inside of a guest may look like any other.
+        if let Err(error) = events::start(Arc::downgrade(&inner), &inner.event_socket) {
+            tracing::warn!("Shims cannot tell events: {error}");
+        }
+        Self(inner)
     }
 
     /// What a container uses, as its shim tells; `None` when it has no shim, or that does not answer in time.

@@ -2,13 +2,22 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use crioxide_engine::ports::{ExitReport, MonitorReport, PortResult, ProcessId, RecordDirs};
+use crioxide_engine::ports::{
+    CreateProcess, ExitReport, MonitorReport, PortResult, ProcessId, RecordDirs,
+};
 use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited};
 use crioxide_monitor_client::{FailureKind, KeepStdio, MonitorError};
 use crioxide_names::{ContainerId, PodId};
+use crioxide_node_records::annotations::keys;
 use crioxide_shim_client::{TaskExit, TaskState};
 
-use super::{super::inspect, Inner, exec, link::Link, log, tasks::Task};
+use super::{
+    super::{bundle, inspect},
+    Inner, exec,
+    link::Link,
+    log,
+    tasks::Task,
+};
 
 /// File in a bundle with what its monitor was asked to keep.
 const KEPT: &str = "kept-stdio.json";
@@ -113,7 +122,10 @@ impl Inner {
 
     /// Has a new monitor go on with the input and output of a container, whose shim holds the FIFOs open meanwhile.
     async fn keep_again(&self, task: &Task) -> PortResult<()> {
-        let keep = read_kept(&task.dirs.run)?;
+        let keep = match read_kept(&task.dirs.run)? {
+            Some(keep) => keep,
+            None => self.kept_by_cri_o(task).await?,
+        };
         let monitor = self.processes.monitor_of(&task.pod).await?;
         match monitor.keep_stdio(keep).await {
             Ok(()) => {}
@@ -123,11 +135,66 @@ impl Inner {
         }
         Ok(monitor.made(task.id.as_str(), task.init().pid).await?)
     }
+
+    /// What CRI-O, which is its own monitor for shims, kept of a container until it ended. Its FIFOs get a second name, in
+    /// the bundle.
+    async fn kept_by_cri_o(&self, task: &Task) -> PortResult<KeepStdio> {
+        let stdio = task.shim().await?.stdio(task.id.as_str()).await?;
+        let config = bundle::config(&task.dirs.run)?.unwrap_or_default();
+        let annotation = |key: &str| {
+            let value = config.get("annotations")?.get(key)?.as_str()?;
+            Some(value.to_owned())
+        };
+        let place = self.processes.homes.of(&task.pod);
+        let place = place.ok_or_else(|| format!("pod {} is gone", task.pod))?;
+        let handler = self.handler(&place.home.handler)?;
+        let request = CreateProcess {
+            pod: task.pod.clone(),
+            id: task.id.clone(),
+            name: String::new(),
+            handler: place.home.handler.clone(),
+            dirs: task.dirs.clone(),
+            cgroups_path: bundle::cgroups_path(&task.dirs.run)?.unwrap_or_default(),
+            log_path: annotation(keys::LOG_PATH)
+                .ok_or("its config.json names no log")?
+                .into(),
+            terminal: stdio.terminal,
+            stdin: !stdio.stdin.is_empty(),
+            stdin_once: annotation(keys::STDIN_ONCE).as_deref() == Some("true"),
+        };
+        let keep = self.processes.kept(&request, handler.sync_log);
+        let ours = [
+            (stdio.stdin, keep.stdin_fifo()),
+            (stdio.stdout, Some(keep.stdout_fifo())),
+            (stdio.stderr, keep.stderr_fifo()),
+        ];
+        for (theirs, ours) in ours {
+            if let Some(ours) = ours {
+                link_fifo(Path::new(&theirs), &ours)?;
+            }
+        }
+        note_kept(&keep)?;
+        Ok(keep)
+    }
 }
 
-fn read_kept(bundle: &Path) -> PortResult<KeepStdio> {
-    let text = read_limited(bundle.join(KEPT), LONGEST)?;
-    Ok(serde_json::from_slice(&text)?)
+/// Gives a FIFO a second name, unless that is there.
+fn link_fifo(theirs: &Path, ours: &Path) -> PortResult<()> {
+    match std::fs::hard_link(theirs, ours) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(format!("cannot link {} into the bundle: {error}", theirs.display()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the monitor was asked to keep; none of a container that CRI-O had made.
+fn read_kept(bundle: &Path) -> PortResult<Option<KeepStdio>> {
+    match read_limited(bundle.join(KEPT), LONGEST) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn exists(error: &MonitorError) -> bool {

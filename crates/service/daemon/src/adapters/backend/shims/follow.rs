@@ -22,6 +22,8 @@ use super::{
 /// How often a shim that closed the connection is tried again, and after which pause.
 const RECONNECTS: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// The longest of the pauses, which grow, between two tries with a shim that says no.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a shim may take to reap a process before it is held to hang and the kernel's own word is taken.
 const REAP_PATIENCE: Duration = Duration::from_secs(3);
@@ -153,7 +155,7 @@ async fn outcome(task: &Weak<Task>) -> Option<Outcome> {
 
 /// What the shim tells.
 async fn told(link: &Link, id: &ContainerId) -> Outcome {
-    let mut tries = 0;
+    let (mut tries, mut pause) = (0, RECONNECT_PAUSE);
     loop {
         let waited = match link.shim().await {
             Ok(shim) => {
@@ -174,9 +176,12 @@ async fn told(link: &Link, id: &ContainerId) -> Outcome {
                     return Outcome::Dead;
                 }
             }
-            Err(error) => tracing::warn!("Failed to wait for the end of container {id}: {error}"),
+            Err(error) => {
+                tracing::warn!("Failed to wait for the end of container {id}: {error}");
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
-        tokio::time::sleep(RECONNECT_PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
