@@ -3,7 +3,6 @@
 
 mod bad_input;
 mod handlers;
-mod held;
 mod images;
 mod interop;
 mod lifecycle;

@@ -1,5 +1,7 @@
 //! What most tests begin with: a registry with busybox, and a node that has pulled it.
 
+pub(crate) mod held;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use super::{ALL, NEWEST, OUTPUTS, PROTOCOLS, TERMINAL, exec};
-use crate::held::memory;
+use crate::scene::held::memory;
 use crate::scene::{Scene, possible, refused};
 
 /// MiB that go through a session; more by `CRIOXIDE_TEST_STREAM_MIB`.

@@ -8,7 +8,7 @@ use crioxide_streaming::spdy::{Control, Received};
 use crioxide_test_support::streams::{SpdyReader, SpdyWriter, connect, open_spdy, open_websocket};
 use crioxide_test_support::{TestNode, skip_unless};
 
-use crate::held::Held;
+use crate::scene::held::Held;
 use crate::scene::{Scene, possible};
 
 /// What came on the streams of a connection.

@@ -8,7 +8,7 @@ use crioxide_test_support::waiting::eventually;
 use futures_util::future::join_all;
 
 use super::{ALL, NEWEST, TERMINAL, exec};
-use crate::held::Held;
+use crate::scene::held::Held;
 use crate::scene::{Scene, possible};
 
 /// Sessions at a time.

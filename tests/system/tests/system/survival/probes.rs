@@ -7,7 +7,7 @@ use crioxide_test_support::skip_unless;
 use crioxide_test_support::waiting::eventually;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use crate::held::Held;
+use crate::scene::held::Held;
 use crate::scene::{Scene, possible};
 
 /// Containers and probes in all, when `CRIOXIDE_TEST_PROBED` and `CRIOXIDE_TEST_PROBES` do not say.
