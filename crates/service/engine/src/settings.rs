@@ -86,6 +86,13 @@ pub(crate) const SANDBOX: &str = "sandbox";
 pub(crate) const CONTAINER: &str = "container";
 
 impl Settings {
+    /// Whether a shim runs a handler's pods.
+    pub(crate) fn has_shim(&self, handler: &str) -> bool {
+        self.handlers
+            .get(handler)
+            .is_some_and(|handler| handler.shim)
+    }
+
     /// The annotations by which containerd's shims see which pod a container belongs to. kata's reads CRI-O's, too.
     pub(crate) fn shim_annotations(
         &self,
@@ -93,7 +100,7 @@ impl Settings {
         pod: &PodId,
         kind: &str,
     ) -> impl Iterator<Item = (String, String)> {
-        let shim = self.handlers.get(handler).is_some_and(|h| h.shim);
+        let shim = self.has_shim(handler);
         let annotations = [
             ("io.kubernetes.cri.sandbox-id", pod.as_str()),
             ("io.kubernetes.cri.container-type", kind),

@@ -65,6 +65,8 @@ pub struct LabelRequest {
     pub namespaces: Option<v1::NamespaceOption>,
     /// Nearly unconfined.
     pub privileged: bool,
+    /// A shim runs it: its process on the node is a virtual machine's.
+    pub virtual_machine: bool,
     /// For a container: the labels of its pod. A pod gets categories of its own.
     pub pod: Option<Labels>,
 }

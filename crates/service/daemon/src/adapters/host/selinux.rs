@@ -38,6 +38,8 @@ pub(crate) struct SELinux {
 #[derive(Debug)]
 struct Contexts {
     process: String,
+    /// Of a virtual machine's process; only its type is used.
+    virtual_machine: String,
     file: String,
 }
 
@@ -92,7 +94,12 @@ impl SELinux {
             .map(|pod| pod.process.as_str())
             .filter(|label| !label.is_empty())
             .unwrap_or(&contexts.process);
-        let process = with_parts(base, &options.user, &options.role, &options.r#type, &level);
+        // As CRI-O: whatever type was asked for, it is for the guest.
+        let kind = match request.virtual_machine {
+            true => type_of(&contexts.virtual_machine),
+            false => &options.r#type,
+        };
+        let process = with_parts(base, &options.user, &options.role, kind, &level);
         Ok(Labels {
             process: match what {
                 Labelled::ProcessAndFiles => process,
@@ -161,8 +168,10 @@ impl Contexts {
             .join("contexts/lxc_contexts");
         let text = read_to_string_limited(&path, CONFIG_MAX).unwrap_or_default();
         let label = |key, otherwise: &str| value(&text, key).unwrap_or(otherwise).to_owned();
+        let process = label("process", PROCESS);
         Self {
-            process: label("process", PROCESS),
+            virtual_machine: label("kvm_process", &process),
+            process,
             file: label("file", FILE),
         }
     }
@@ -190,6 +199,10 @@ fn with_parts(label: &str, user: &str, role: &str, kind: &str, level: &str) -> S
     [part(user), part(role), part(kind), part(level)].join(":")
 }
 
+fn type_of(label: &str) -> &str {
+    label.split(':').nth(2).unwrap_or_default()
+}
+
 fn level_of(label: &str) -> &str {
     label.splitn(4, ':').nth(3).unwrap_or_default()
 }
@@ -209,6 +222,7 @@ mod tests {
         SELinux {
             contexts: Some(Contexts {
                 process: PROCESS.to_owned(),
+                virtual_machine: PROCESS.replace("container_t", "container_kvm_t"),
                 file: FILE.to_owned(),
             }),
             ..SELinux::new(false, true)
@@ -247,6 +261,28 @@ mod tests {
         node.release(&pod.mount);
         node.release(&other.mount);
         assert!(node.lock().is_empty());
+    }
+
+    #[test]
+    fn virtual_machines_have_a_type_of_their_own() {
+        let node = node();
+        let guest = LabelRequest {
+            virtual_machine: true,
+            ..LabelRequest::default()
+        };
+        let pod = node.labels(&guest).unwrap();
+        let expected = "system_u:system_r:container_kvm_t:s0:c";
+        assert!(pod.process.starts_with(expected), "{}", pod.process);
+        assert!(pod.mount.contains(":container_file_t:"), "{}", pod.mount);
+        let container = LabelRequest {
+            options: Some(v1::SeLinuxOption {
+                r#type: "spc_t".to_owned(),
+                ..Default::default()
+            }),
+            pod: Some(pod.clone()),
+            ..guest
+        };
+        assert_eq!(node.labels(&container).unwrap(), pod);
     }
 
     #[test]

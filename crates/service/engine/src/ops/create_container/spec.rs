@@ -138,10 +138,12 @@ impl Engine {
     pub(super) async fn container_labels(&self, plan: &Plan) -> Result<Labels, EngineError> {
         let linux = plan.config.linux.as_ref();
         let security = linux.and_then(|linux| linux.security_context.as_ref());
+        let settings = &self.inner.settings;
         let labels = self.inner.ports.host.labels(LabelRequest {
             options: security.and_then(|security| security.selinux_options.clone()),
             namespaces: security.and_then(|security| security.namespace_options.clone()),
             privileged: plan.privileged,
+            virtual_machine: settings.has_shim(&plan.pod.info.runtime_handler),
             pod: Some(plan.pod.labels.clone()),
         });
         labels

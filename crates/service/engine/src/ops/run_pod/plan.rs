@@ -59,7 +59,7 @@ impl Engine {
                 "failed to find runtime handler {handler} from runtime list [{known}]"
             )));
         }
-        let shim = settings.handlers[&handler].shim;
+        let shim = settings.has_shim(&handler);
         config.annotations =
             settings.filter_annotations(&handler, &config.annotations, &config.annotations);
         let bad = |error: &(dyn std::error::Error + 'static)| {

@@ -95,6 +95,7 @@ impl Engine {
             options: security.and_then(|security| security.selinux_options.clone()),
             namespaces: Some(plan.options.clone()),
             privileged: plan.privileged,
+            virtual_machine: self.inner.settings.has_shim(&plan.handler),
             pod: None,
         });
         labels
