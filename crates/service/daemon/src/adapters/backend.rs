@@ -558,8 +558,10 @@ impl Backend for Processes {
         let exit_file = self.settings.exits_dir.join(id.as_str());
         let watched_dirs = dirs;
         let (owned_id, dirs, process) = (id.clone(), dirs.clone(), init.clone());
-        let report =
-            blocking::run(move || inspect::look(&owned_id, &exit_file, &dirs, &process)).await?;
+        let report = blocking::run(move || {
+            inspect::look_with_conmon(&owned_id, &exit_file, &dirs, &process)
+        })
+        .await?;
         if matches!(report, MonitorReport::Alive { .. }) {
             self.watch(id, watched_dirs, init.clone(), Watcher::Other);
         } else if matches!(report, MonitorReport::Lost)

@@ -8,6 +8,7 @@ use std::{
 
 use crioxide_engine::ports::{ExitReport, MonitorReport, PortError, ProcessId, RecordDirs};
 use crioxide_files::read_to_string_limited;
+use crioxide_monitor_client::conmon;
 use crioxide_names::ContainerId;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -35,6 +36,21 @@ pub(super) fn look(
             Ok(MonitorReport::Alive { monitored: false })
         }
         _ => Ok(MonitorReport::Lost),
+    }
+}
+
+/// As [`look`], but while a conmon watches, nothing is lost: it may be about to write the exit file.
+pub(super) fn look_with_conmon(
+    id: &ContainerId,
+    exit_file: &Path,
+    dirs: &RecordDirs,
+    init: &ProcessId,
+) -> Result<MonitorReport, PortError> {
+    // Asked first: what a conmon that has ended wrote is there by now.
+    let watched = conmon::find(&dirs.run, id.as_str()).is_some();
+    match look(id, exit_file, dirs, init)? {
+        MonitorReport::Lost if watched => Ok(MonitorReport::Alive { monitored: true }),
+        report => Ok(report),
     }
 }
 
@@ -190,6 +206,30 @@ mod tests {
         };
         assert_eq!(exit.exit_code, Some(137));
         assert!(exit.oom_killed && exit.finished_at > 1_600_000_000_000_000_000);
+    }
+
+    #[test]
+    fn a_conmon_that_lives_is_about_to_tell() {
+        use std::os::unix::process::CommandExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let id = ContainerId::generate();
+        let (none, dirs) = (root.path().join("none"), dirs(root.path()));
+        let told = || look_with_conmon(&id, &none, &dirs, &ProcessId::default()).unwrap();
+        let mut conmon = std::process::Command::new("sh")
+            .arg0("conmon")
+            .args(["-c", "read x", id.as_str()])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = conmon.id().to_string();
+        std::fs::write(root.path().join("conmon-pidfile"), pid).unwrap();
+        assert!(matches!(told(), MonitorReport::Alive { monitored: true }));
+        std::fs::write(root.path().join("exit"), "5").unwrap();
+        assert!(matches!(told(), MonitorReport::Exited(_)));
+        std::fs::remove_file(root.path().join("exit")).unwrap();
+        drop(conmon.stdin.take());
+        conmon.wait().unwrap();
+        assert!(matches!(told(), MonitorReport::Lost));
     }
 
     #[test]
