@@ -15,9 +15,20 @@ use crate::{Cgroup, CgroupLayout, files};
 pub struct OomWatch {
     descriptor: OwnedFd,
     interest: PollFlags,
-    /// Version 1 keeps the notification as long as the watched file is open.
-    _watched: Option<File>,
+    legacy: Option<Legacy>,
 }
+
+/// What version 1 needs besides.
+#[derive(Debug)]
+struct Legacy {
+    /// Ready as soon as the cgroup has been removed, of which the other descriptor is told after it.
+    removal: OwnedFd,
+    /// The notifications last as long as the watched files are open.
+    _watched: [File; 2],
+}
+
+/// A use of memory that no cgroup has, bytes.
+const NEVER: u64 = i64::MAX as u64 & !0xfff;
 
 impl OomWatch {
     /// What to poll for.
@@ -26,15 +37,33 @@ impl OomWatch {
     }
 
     /// Clears the readiness; to be called after each wake-up.
-    pub fn acknowledge(&self) {
-        let mut buffer = [0; 512];
-        // Version 1: resets the counter of the eventfd. Version 2: a read from the start re-arms the notification.
-        // Nothing to read, or a cgroup that is gone, are both fine.
-        if self.interest.contains(PollFlags::PRI) {
-            let _ = rustix::io::pread(&self.descriptor, &mut buffer, 0);
-        } else {
-            let _ = rustix::io::read(&self.descriptor, &mut buffer[..8]);
+    ///
+    /// Returns how often the kernel told of something since the last time, as far as it counts that (version 1): of lack
+    /// of memory, and once of the cgroup's removal.
+    pub fn acknowledge(&self) -> u64 {
+        if self.legacy.is_some() {
+            return count(&self.descriptor);
         }
+        // A read from the start re-arms the notification. That a cgroup is gone is fine.
+        let mut buffer = [0; 512];
+        let _ = rustix::io::pread(&self.descriptor, &mut buffer, 0);
+        0
+    }
+
+    /// Whether the kernel has told of the cgroup's removal (version 1); says so once.
+    pub fn was_told_of_removal(&self) -> bool {
+        let legacy = self.legacy.as_ref();
+        legacy.is_some_and(|legacy| count(&legacy.removal) > 0)
+    }
+}
+
+/// Takes what an eventfd has counted.
+fn count(event: &OwnedFd) -> u64 {
+    let mut count = [0; 8];
+    match rustix::io::read(event, &mut count) {
+        Ok(8) => u64::from_ne_bytes(count),
+        // It is not ready.
+        _ => 0,
     }
 }
 
@@ -52,6 +81,15 @@ impl Cgroup {
         files::keyed(&files::read(&self.oom_file()?).ok()?, "oom_kill")
     }
 
+    /// The same of the whole cgroup that this one is in, which outlives it. `None` on version 1, where a cgroup counts
+    /// only for itself.
+    pub fn oom_kills_around(&self) -> Option<u64> {
+        let file = self.layout.is_unified().then(|| self.oom_file())??;
+        // A parent's `memory.events` counts for all below it, also for what is gone.
+        let around = file.parent()?.parent()?.join(file.file_name()?);
+        files::keyed(&files::read(&around).ok()?, "oom_kill")
+    }
+
     /// Starts watching.
     ///
     /// # Errors
@@ -63,16 +101,27 @@ impl Cgroup {
             return Ok(OomWatch {
                 descriptor: watched.into(),
                 interest: PollFlags::PRI,
-                _watched: None,
+                legacy: None,
             });
         }
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let request = format!("{} {}", event.as_raw_fd(), watched.as_raw_fd());
-        files::write(&path.with_file_name("cgroup.event_control"), &request)?;
+        let control = path.with_file_name("cgroup.event_control");
+        let register = |file: &File, argument: &str| -> io::Result<OwnedFd> {
+            let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let (event_number, file) = (event.as_raw_fd(), file.as_raw_fd());
+            files::write(&control, &format!("{event_number} {file}{argument}"))?;
+            Ok(event)
+        };
+        let descriptor = register(&watched, "")?;
+        // The kernel tells what was registered last first.
+        let usage = File::open(path.with_file_name("memory.usage_in_bytes"))?;
+        let removal = register(&usage, &format!(" {NEVER}"))?;
         Ok(OomWatch {
-            descriptor: event,
+            descriptor,
             interest: PollFlags::IN,
-            _watched: Some(watched),
+            legacy: Some(Legacy {
+                removal,
+                _watched: [watched, usage],
+            }),
         })
     }
 

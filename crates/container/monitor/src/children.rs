@@ -1,5 +1,7 @@
 //! Processes that ended: runtimes, containers, execs, and orphans nobody asked for.
 
+pub(crate) mod oom;
+
 use crioxide_monitor_protocol::Event;
 use crioxide_sys::reap::{Ending, Reaped, reap_next};
 
@@ -74,12 +76,12 @@ impl Monitor {
 
     /// A container's first process ended: memory is asked about first, while its cgroup exists.
     pub(crate) fn container_ended(&mut self, key: ContainerKey, ending: Ending) {
-        self.check_oom(key);
+        self.check_oom_at_end(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
         container.stop_watching_oom(&mut self.watcher);
-        container.begin_draining(exit::report(ending, container.oom_seen));
+        container.begin_draining(exit::report(ending, container.kills.seen));
         if container.drain(&mut self.watcher, &mut self.buffer[..]) {
             self.finish_exit(key);
         }
@@ -110,29 +112,6 @@ impl Monitor {
         self.clients.tell(&event, &mut self.watcher);
         if container.sync_log {
             let _ = container.log.sync();
-        }
-    }
-
-    /// Looks whether the kernel killed something in the container, and marks it the first time.
-    pub(crate) fn check_oom(&mut self, key: ContainerKey) {
-        let Some(container) = self.containers.get_mut(&key) else {
-            return;
-        };
-        if let Some((watch, _)) = &container.oom_watch {
-            watch.acknowledge();
-        }
-        match container.cgroup.as_ref().map(|group| group.oom_kills()) {
-            Some(Some(count)) if count > 0 && !container.oom_seen => {
-                container.oom_seen = true;
-                exit::mark_oom(&container.bundle, &container.persist_dir);
-                let event = Event::Oom {
-                    id: container.id.clone(),
-                };
-                self.clients.tell(&event, &mut self.watcher);
-            }
-            // The cgroup is gone: a removed one stays ready for ever.
-            Some(None) => container.stop_watching_oom(&mut self.watcher),
-            _ => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use crioxide_monitor_protocol::{
     ContainerReport, ExitReport, KeepStdio, RuntimeCommand, StdinMode,
 };
 
+use crate::children::oom::Kills;
 use crate::control::Fifo;
 use crate::streams::attach::Attach;
 use crate::streams::log::{LogFile, Stream};
@@ -72,7 +73,7 @@ pub(crate) struct Container {
     pub(crate) console: Option<Console>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) oom_watch: Option<(OomWatch, Option<Token>)>,
-    pub(crate) oom_seen: bool,
+    pub(crate) kills: Kills,
     pub(crate) hung_up_until: Option<Instant>,
     pub(crate) log_retry_at: Option<Instant>,
 }

@@ -42,7 +42,7 @@ impl Monitor {
         finished_at_ns: i64,
     ) -> Result<(), Failure> {
         let key = self.kept(id)?;
-        self.check_oom(key);
+        self.check_oom_at_end(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return Err(not_found(id));
         };
@@ -101,9 +101,9 @@ impl Monitor {
 
 /// Whether memory ran out: in its cgroup here, or in a guest, of which the shim leaves a mark in the bundle.
 fn saw_oom(container: &mut Container) -> bool {
-    if !container.oom_seen && container.bundle.join("oom").exists() {
-        container.oom_seen = true;
+    if !container.kills.seen && container.bundle.join("oom").exists() {
+        container.kills.seen = true;
         exit::mark_oom(&container.bundle, &container.persist_dir);
     }
-    container.oom_seen
+    container.kills.seen
 }

@@ -54,6 +54,8 @@ pub(crate) struct Monitor {
     pub(crate) execs: Vec<Exec>,
     /// Processes that ended before we knew what they were, while a runtime was at work.
     pub(crate) early_endings: Vec<(i32, Ending)>,
+    /// Out-of-memory kills that are known to be some container's.
+    pub(crate) kills_counted: u64,
     pub(crate) child_settings: ChildSettings,
     pub(crate) buffer: Box<[u8; READ_SIZE]>,
     pub(crate) finished: bool,
@@ -126,6 +128,7 @@ impl Monitor {
             children: Vec::new(),
             execs: Vec::new(),
             early_endings: Vec::new(),
+            kills_counted: 0,
             child_settings: ChildSettings { oom_score_adj },
             buffer: Box::new([0; READ_SIZE]),
             finished: false,

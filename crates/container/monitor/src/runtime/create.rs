@@ -12,6 +12,7 @@ use crioxide_monitor_protocol::{
 use crioxide_sys::reap::Ending;
 use rustix::net::SocketType;
 
+use crate::children::oom::Kills;
 use crate::clients::ReplyTo;
 use crate::container::{Console, Container, Phase, validate};
 use crate::control::Fifo;
@@ -71,7 +72,9 @@ impl Monitor {
         }
         let key = self.next_key;
         self.next_key += 1;
-        prepare(key, request, stdio)
+        let (mut container, ends) = prepare(key, request, stdio)?;
+        container.kills = Kills::begin(container.cgroup.as_ref(), self.kills_counted);
+        Ok((container, ends))
     }
 
     fn start_runtime(
@@ -319,7 +322,7 @@ fn prepare<T>(
         console: None,
         cgroup: cgroup_of(request),
         oom_watch: None,
-        oom_seen: false,
+        kills: Kills::default(),
         hung_up_until: None,
         log_retry_at: None,
     };
