@@ -78,7 +78,9 @@ impl Monitor {
             Source::WindowSize(key) => {
                 self.run_commands(key, |container| container.window_size.read())
             }
-            Source::Oom(key) => self.check_oom(key),
+            Source::Oom(key) => {
+                self.check_oom(key);
+            }
             Source::Console(key) => self.accept_console(key),
         }
     }

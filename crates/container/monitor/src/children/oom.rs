@@ -8,7 +8,6 @@ use crioxide_cgroups::Cgroup;
 use crioxide_monitor_protocol::Event;
 use rustix::event::{PollFd, Timespec, poll};
 
-use crate::container::Container;
 use crate::exit;
 use crate::monitor::Monitor;
 use crate::watcher::ContainerKey;
@@ -61,60 +60,55 @@ impl Kills {
 }
 
 impl Monitor {
-    /// Looks whether the kernel killed something in the container, and marks it the first time.
-    pub(crate) fn check_oom(&mut self, key: ContainerKey) {
+    /// Looks whether the kernel killed something in the container, and marks it the first time. `false` when its cgroup is
+    /// gone, or does not count.
+    pub(crate) fn check_oom(&mut self, key: ContainerKey) -> bool {
         let Some(container) = self.containers.get_mut(&key) else {
-            return;
+            return false;
         };
         if let Some((watch, _)) = &container.oom_watch {
             container.kills.told += watch.acknowledge();
         }
-        match container.cgroup.as_ref().map(Cgroup::oom_kills) {
-            Some(Some(own)) => {
-                self.kills_counted += container.kills.take_in(own);
-                if own > 0 {
-                    self.mark_oom(key);
-                }
-            }
-            // The cgroup is gone: on version 2 it stays ready for ever.
-            Some(None) if container.kills.at_start.is_some() => {
+        let Some(own) = container.cgroup.as_ref().and_then(Cgroup::oom_kills) else {
+            // On version 2 a cgroup that is gone stays ready for ever.
+            if container.kills.at_start.is_some() {
                 container.stop_watching_oom(&mut self.watcher);
             }
-            _ => {}
+            return false;
+        };
+        self.kills_counted += container.kills.take_in(own);
+        if own > 0 {
+            self.mark_oom(key);
         }
+        true
     }
 
     /// The same for a container that has ended, and whose cgroup may be gone.
     pub(crate) fn check_oom_at_end(&mut self, key: ContainerKey) {
-        self.check_oom(key);
-        if let Some(container) = self.containers.get_mut(&key)
-            && let Some((watch, _)) = &container.oom_watch
-            && container.cgroup.as_ref().map(Cgroup::oom_kills) == Some(None)
-        {
-            let kills = &mut container.kills;
-            kills.told += watch.acknowledge();
-            if kills.told > 0 && watch.was_told_of_removal() {
-                if kills.told == 1 {
-                    // Was that the removal, or does its news come as well?
-                    let _ = poll(&mut [PollFd::new(watch, watch.interest())], Some(&REMOVAL));
-                    kills.told += watch.acknowledge();
-                }
-                kills.told -= 1;
-            }
+        if self.check_oom(key) {
+            return;
         }
-        let counted = self.kills_counted;
-        let lost = |container: &Container| {
-            let cgroup = container.cgroup.as_ref()?;
-            if cgroup.oom_kills().is_some() {
-                return None;
-            }
-            let kills = &container.kills;
-            let around = cgroup.oom_kills_around();
-            Some(around.map_or(kills.told > 0, |around| {
-                kills.unexplained(around, counted) > 0
-            }))
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
         };
-        if self.containers.get(&key).and_then(lost) == Some(true) {
+        let kills = &mut container.kills;
+        if let Some((watch, _)) = &container.oom_watch
+            && kills.told > 0
+            && watch.was_told_of_removal()
+        {
+            if kills.told == 1 {
+                // Was that the removal, or does its news come as well?
+                let _ = poll(&mut [PollFd::new(watch, watch.interest())], Some(&REMOVAL));
+                kills.told += watch.acknowledge();
+            }
+            kills.told -= 1;
+        }
+        let around = container.cgroup.as_ref().and_then(Cgroup::oom_kills_around);
+        let lost = match around {
+            Some(around) => kills.unexplained(around, self.kills_counted) > 0,
+            None => kills.told > 0,
+        };
+        if lost {
             self.kills_counted += 1;
             self.mark_oom(key);
         }
