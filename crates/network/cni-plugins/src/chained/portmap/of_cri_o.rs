@@ -2,14 +2,13 @@
 
 use crioxide_netlink::NetlinkError;
 use crioxide_netlink::nft::NftSocket;
+use data_encoding::BASE32;
 use sha2::{Digest, Sha256};
 
 use super::apply;
 
 const TABLE: &str = "crio-hostports";
-/// Digits of RFC 4648's base32.
-const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/// CRI-O keeps this many of them, of five bits each.
+/// CRI-O keeps this many digits.
 const LENGTH: usize = 16;
 
 /// Removes a pod's elements from CRI-O's maps and sets.
@@ -18,16 +17,11 @@ pub(crate) fn release(socket: &mut NftSocket, pod: &str) -> Result<(), NetlinkEr
     apply::release_where(socket, TABLE, |comment| comment == own)
 }
 
-/// What CRI-O marks a pod's elements with: the beginning of its id's SHA-256 sum.
+/// What CRI-O marks a pod's elements with: the beginning of its id's SHA-256 sum, in RFC 4648's base32.
 fn comment(pod: &str) -> String {
-    let sum = Sha256::digest(pod);
-    let bits = sum
-        .iter()
-        .take(LENGTH * 5 / 8)
-        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-    (1..=LENGTH)
-        .map(|place| char::from(DIGITS[(bits >> ((LENGTH - place) * 5) & 31) as usize]))
-        .collect()
+    let mut text = BASE32.encode(&Sha256::digest(pod));
+    text.truncate(LENGTH);
+    text
 }
 
 #[cfg(test)]
