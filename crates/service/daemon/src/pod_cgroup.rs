@@ -180,11 +180,7 @@ pub(crate) fn release_remains(driver: Driver, path: &str) -> Result<(), PortErro
         return Ok(());
     }
     let cgroup = Cgroup::at(CgroupLayout::host()?, CgroupPath::parse(path, driver)?);
-    if cgroup
-        .directories()
-        .iter()
-        .any(|directory| directory.exists())
-    {
+    if cgroup.exists() {
         cgroup.remove()?;
     }
     Ok(())
