@@ -117,7 +117,9 @@ fn go_first() {
         ..SchedulingAttributes::default()
     };
     if let Err(error) = set_scheduling(real_time).or_else(|_| set_scheduling(nice)) {
-        tracing::debug!("Calls wait for the processor like all else: {error}");
+        tracing::warn!(
+            "Calls wait for the processor like all else, as neither real-time priority nor nice -20 is allowed: {error}"
+        );
     }
 }
 
