@@ -13,8 +13,10 @@
 #![deny(missing_docs)]
 
 pub mod bpf;
+pub mod btrfs;
 pub mod descriptors;
 pub mod ethtool;
+mod ioctl;
 pub mod local_time;
 pub mod locks;
 pub mod messages;

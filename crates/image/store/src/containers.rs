@@ -51,7 +51,7 @@ impl Store {
         new: NewContainer,
     ) -> Result<Arc<ContainerRecord>, ContainerError> {
         let staged = self.staging(LayerUse::Container).reserve()?;
-        self.driver.prepare(staged.path())?;
+        self.driver.prepare(staged.path(), LayerUse::Container)?;
         let layer_id = LayerId::generate();
         let id = new.id.as_str().to_owned();
         let file = if new.volatility == Volatility::Volatile {

@@ -1,6 +1,9 @@
 //! The seam between records and the ways of keeping layer content.
 
+pub(crate) mod btrfs;
+pub(crate) mod home;
 pub(crate) mod overlay;
+mod tree;
 pub(crate) mod vfs;
 
 use crate::layers::id::is_hex_id;
@@ -31,7 +34,7 @@ pub(crate) enum RootMode {
 /// Keeps the content of layers. All methods are safe to call from several threads for different layers.
 pub(crate) trait Driver: Debug + Send + Sync {
     /// Makes an empty layer in the new directory `staged`, outside any lock.
-    fn prepare(&self, staged: &Path) -> Result<(), DriverError>;
+    fn prepare(&self, staged: &Path, layer_use: LayerUse) -> Result<(), DriverError>;
 
     /// Puts a prepared layer on top of `parent`, whose content must be there.
     fn stack(
@@ -127,6 +130,14 @@ pub enum DriverError {
         id: String,
         /// What is wrong.
         problem: String,
+    },
+    /// The store is not where the driver can work.
+    #[error("storage driver {driver}: {path} is on another file system")]
+    FileSystem {
+        /// The driver.
+        driver: &'static str,
+        /// The root of the store.
+        path: PathBuf,
     },
     /// The caller asked for an option that the driver does not have.
     #[error("mount layer {id}: option `{option}` is not supported")]

@@ -1,6 +1,7 @@
 //! Mounting layers, with a count of users that all processes share.
 
-use crate::driver::{DriverError, overlay};
+use crate::driver::DriverError;
+use crate::driver::home::is_mount_point;
 use crate::layers::id::ParseLayerIdError;
 use crate::record::MountRecord;
 use crate::records::RecordsError;
@@ -196,7 +197,7 @@ impl Store {
             return Ok(None);
         };
         let path = PathBuf::from(&record.path);
-        Ok(overlay::is_mounted(&path)?.then_some(path))
+        Ok(is_mount_point(&path)?.then_some(path))
     }
 
     /// Unmounts what is mounted, the driver's home at last. Without [`UnmountForce::All`] mounted layers are an error.
@@ -244,7 +245,7 @@ impl Store {
             .filter(|record| record.count > 0)
         {
             let mut record = (**record).clone();
-            if overlay::is_mounted(Path::new(&record.path))? {
+            if is_mount_point(Path::new(&record.path))? {
                 record.count += 1;
                 let path = PathBuf::from(&record.path);
                 mounts.replace(record)?;
@@ -274,7 +275,7 @@ impl Store {
         // Most deleted layers are not mounted: find out without keeping others from mounting.
         if self.mounts.read()?.get(id.as_str()).is_none() {
             let path = self.driver.mount_path(id);
-            if !overlay::is_mounted(&path)? {
+            if !is_mount_point(&path)? {
                 return Ok(true);
             }
         }

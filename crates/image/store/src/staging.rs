@@ -6,6 +6,7 @@
 //! emptied by old versions whenever they exit.)
 
 pub(crate) mod reaper;
+mod subvolume;
 
 use crioxide_files::{LockFile, LockFileError, random_suffix};
 use std::fs::{self, DirBuilder};
@@ -160,6 +161,9 @@ impl Drop for Staged {
 
 /// Removes a file or a tree; nothing there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), StagingError> {
+    if subvolume::destroy(path) {
+        return Ok(());
+    }
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(path),
         other => other,

@@ -1,9 +1,11 @@
 //! Opening a store, and what all its operations share.
 
+mod choice;
 pub(crate) mod conf;
 pub(crate) mod layout;
 pub(crate) mod options;
 
+use crate::driver::btrfs::Btrfs;
 use crate::driver::overlay::Overlay;
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, LayerUse};
@@ -12,7 +14,7 @@ use crate::records::{RecordFile, Records, RecordsError};
 use crate::staging::reaper::Reaper;
 use crate::staging::{StagingArea, StagingError};
 use crate::store::layout::Layout;
-use crate::store::options::{DriverOptionError, OverlayOptions, VfsOptions};
+use crate::store::options::{BtrfsOptions, DriverOptionError, OverlayOptions, VfsOptions};
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;
@@ -55,11 +57,21 @@ pub(crate) const IMAGE_STORE: usize = 2;
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The driver is known but this version cannot use it, or is not known at all.
-    #[error("storage driver {driver}: not built yet")]
-    DriverNotBuilt {
+    /// The driver is known but cannot be used, or is not known at all. Its store is left as it is.
+    #[error("storage driver {driver}: {reason}")]
+    UnsupportedDriver {
         /// Its name.
         driver: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Several drivers have something in the store, and none is configured.
+    #[error("{root} has been used with several storage drivers, {drivers}: one must be configured")]
+    SeveralDrivers {
+        /// The graph root.
+        root: PathBuf,
+        /// Their names.
+        drivers: String,
     },
     /// A driver option cannot be used.
     #[error(transparent)]
@@ -245,15 +257,7 @@ impl ForeignStore {
 }
 
 fn layout(options: &StoreOptions) -> Result<Layout, OpenError> {
-    let driver = match options.driver.as_str() {
-        "" | "overlay" | "overlay2" => "overlay",
-        "vfs" => "vfs",
-        other => {
-            return Err(OpenError::DriverNotBuilt {
-                driver: other.to_owned(),
-            });
-        }
-    };
+    let driver = choice::choose(&options.driver, &options.graph_root)?;
     Ok(Layout {
         graph_root: options.graph_root.clone(),
         run_root: options.run_root.clone(),
@@ -274,6 +278,16 @@ fn driver(
     let (home, image_home) = (layout.driver_home(), layout.image_driver_home());
     let homes = |roots: &[PathBuf]| roots.iter().map(|root| root.join(layout.driver)).collect();
     Ok(match layout.driver {
+        "btrfs" => {
+            let options = BtrfsOptions::parse(options)?;
+            foreign_roots.extend(options.additional_image_stores.iter().cloned());
+            Box::new(Btrfs::open(
+                home,
+                image_home,
+                homes(foreign_roots),
+                options,
+            )?)
+        }
         "vfs" => {
             let options = VfsOptions::parse(options)?;
             foreign_roots.extend(options.additional_image_stores);

@@ -31,7 +31,7 @@ pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
 pub(super) fn records(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     let root = scope.place().root().to_owned();
     let lists = ["containers.json", "volatile-containers.json"];
-    ["overlay", "vfs"]
+    ["overlay", "btrfs", "vfs"]
         .into_iter()
         .flat_map(move |driver| lists.map(|name| (driver, name)))
         .flat_map(move |(driver, name)| {

@@ -1,14 +1,13 @@
 //! The overlay driver: one directory per layer, stacked by overlayfs when mounted.
 
 mod chown;
-mod home;
 mod link;
 mod mapped;
 mod mount;
 
-use self::home::{PrivateHome, is_mount_point};
 use self::link::LINKS;
 use self::mount::{Interface, OverlayMount, VfsFlags};
+use super::home::PrivateHome;
 use super::{
     Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away, move_in,
 };
@@ -169,7 +168,7 @@ impl Overlay {
 }
 
 impl Driver for Overlay {
-    fn prepare(&self, staged: &Path) -> Result<(), DriverError> {
+    fn prepare(&self, staged: &Path, _layer_use: LayerUse) -> Result<(), DriverError> {
         make_dir(staged, 0o700)?;
         make_dir(&staged.join("diff"), 0o555)?;
         link::write(staged, &link::generate())?;
@@ -349,11 +348,6 @@ impl Overlay {
             LayerUse::Container => &self.home,
         }
     }
-}
-
-/// Whether something is mounted at the mount path of a layer.
-pub(crate) fn is_mounted(path: &Path) -> Result<bool, DriverError> {
-    is_mount_point(path)
 }
 
 fn add_option(mount: &mut OverlayMount, option: &str) {

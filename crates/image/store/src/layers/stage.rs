@@ -49,7 +49,7 @@ impl Store {
     pub fn stage_layer(&self) -> Result<LayerStaging, LayerError> {
         let directory = self.staging(LayerUse::Image).reserve()?;
         let tar_split = self.file_staging.reserve()?;
-        self.driver.prepare(directory.path())?;
+        self.driver.prepare(directory.path(), LayerUse::Image)?;
         let content = self.driver.staged_content(directory.path());
         Ok(LayerStaging {
             directory,

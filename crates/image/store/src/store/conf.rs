@@ -83,11 +83,7 @@ impl StorageConf {
             graph_root: self.graph_root.clone().unwrap_or(defaults.graph_root),
             run_root: self.run_root.clone().unwrap_or(defaults.run_root),
             image_store: self.image_store.clone(),
-            driver: if self.driver.is_empty() {
-                defaults.driver
-            } else {
-                self.driver.clone()
-            },
+            driver: self.driver.clone(),
             driver_options: self.driver_options.clone(),
             additional_image_stores: self.additional_image_stores.clone(),
         }

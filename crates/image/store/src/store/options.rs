@@ -1,5 +1,7 @@
 //! What a store is opened with.
 
+mod size;
+
 use std::path::PathBuf;
 
 /// Where a store is and how it behaves.
@@ -11,7 +13,8 @@ pub struct StoreOptions {
     pub run_root: PathBuf,
     /// A second root for images and their layers; `None` keeps them below `graph_root`.
     pub image_store: Option<PathBuf>,
-    /// Name of the storage driver: `overlay` (also `overlay2`) or `vfs`.
+    /// Name of the storage driver: `overlay` (also `overlay2`), `btrfs` or `vfs`; empty takes the one
+    /// that the store was made with, or overlay.
     pub driver: String,
     /// `<driver>.<key>=<value>` entries in the order of precedence: a later one wins.
     pub driver_options: Vec<String>,
@@ -25,7 +28,7 @@ impl Default for StoreOptions {
             graph_root: "/var/lib/containers/storage".into(),
             run_root: "/run/containers/storage".into(),
             image_store: None,
-            driver: "overlay".into(),
+            driver: String::new(),
             driver_options: Vec::new(),
             additional_image_stores: Vec::new(),
         }
@@ -148,6 +151,54 @@ impl VfsOptions {
     }
 }
 
+/// The options of the btrfs driver.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct BtrfsOptions {
+    /// Bytes that a container's layer may refer to, those of its image included.
+    pub(crate) size: Option<u64>,
+    /// Whether space is accounted by subvolume.
+    pub(crate) quotas: bool,
+    pub(crate) additional_image_stores: Vec<PathBuf>,
+}
+
+impl BtrfsOptions {
+    pub(crate) fn parse(options: &[String]) -> Result<Self, DriverOptionError> {
+        let mut parsed = Self::default();
+        let mut least = 0;
+        for option in options {
+            let fail = |problem| DriverOptionError {
+                option: option.clone(),
+                problem,
+            };
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| fail("expected key=value"))?;
+            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+            let bytes = || size::parse(value).ok_or_else(|| fail("not a size, such as 10G"));
+            match key.strip_prefix("btrfs.").unwrap_or(&key) {
+                "size" => parsed.size = Some(bytes()?),
+                "min_space" => least = bytes()?,
+                "imagestore" | "additionalimagestore" => {
+                    let paths = value.split(',').filter(|path| !path.is_empty());
+                    parsed
+                        .additional_image_stores
+                        .extend(paths.map(PathBuf::from));
+                }
+                "mountopt" if value.is_empty() => {}
+                key if key.contains('.') => {
+                    tracing::debug!(option, "ignoring an option of another storage driver");
+                }
+                _ => return Err(fail("not an option of the btrfs driver")),
+            }
+            if parsed.size.is_some_and(|size| size < least) {
+                return Err(fail("size is less than min_space"));
+            }
+        }
+        parsed.quotas = parsed.size.is_some() || least > 0;
+        Ok(parsed)
+    }
+}
+
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -193,6 +244,24 @@ mod tests {
         for option in ["vfs.mountopt=nodev", "vfs.x=1", "size"] {
             let error = parse(option).unwrap_err().to_string();
             assert!(error.contains(option), "{error}");
+        }
+    }
+
+    #[test]
+    fn btrfs_limits_layers() {
+        let parse = |options: &[&str]| {
+            BtrfsOptions::parse(&options.iter().map(|&o| o.to_owned()).collect::<Vec<_>>())
+        };
+        let options = parse(&["btrfs.min_space=1m", "btrfs.size=1.5G"]).unwrap();
+        assert_eq!((options.size, options.quotas), (Some(3 << 29), true));
+        assert!(!parse(&["overlay.mountopt=nodev"]).unwrap().quotas);
+        for options in [
+            &["btrfs.min_space=1G", "btrfs.size=1M"][..],
+            &["btrfs.size=much"],
+            &["btrfs.x=1"],
+        ] {
+            let error = parse(options).unwrap_err().to_string();
+            assert!(error.contains(options[options.len() - 1]), "{error}");
         }
     }
 

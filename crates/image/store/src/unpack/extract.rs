@@ -458,7 +458,11 @@ impl Replaced {
         };
         *count += 1;
         let aside = count.to_string();
-        Ok(rustix::fs::renameat(&parent.fd, name, directory, aside)?)
+        match rustix::fs::renameat(&parent.fd, name, directory, aside) {
+            // The content is a subvolume of its own.
+            Err(Errno::XDEV) => remove_in(parent, name),
+            other => Ok(other?),
+        }
     }
 }
 

@@ -84,9 +84,13 @@ pub(crate) fn deleting_takes_the_layers_that_nothing_else_needs(driver: &str) {
     store.delete_image(two.as_str()).unwrap();
     assert!(store.layers().unwrap().is_empty() && store.images().unwrap().is_empty());
     let left = |path: &str| std::fs::read_dir(store.path(path)).unwrap().count();
-    let layers = if driver == "vfs" { "dir" } else { "l" };
+    let layers = match driver {
+        "vfs" => "dir",
+        "btrfs" => "subvolumes",
+        _ => "l",
+    };
     assert_eq!(left(&format!("graph/{driver}/{layers}")), 0);
-    // `l` or `dir`, and `tempdirs`; the records, the lock and `tmp`; the records and the lock.
+    // The folder of layers or links, and `tempdirs`; the records, the lock and `tmp`; the records and the lock.
     assert_eq!(
         (
             left("graph/{driver}"),
@@ -124,7 +128,7 @@ pub(crate) fn equal_layers_are_stored_once_even_when_committed_at_the_same_time(
     let kept = store.layer_directory("graph", ids[0].as_str());
     let others = std::fs::read_dir(kept.parent().unwrap()).unwrap();
     // Overlay has `l` and `tempdirs` beside.
-    assert_eq!(others.count(), if driver == "vfs" { 1 } else { 3 });
+    assert_eq!(others.count(), if driver == "overlay" { 3 } else { 1 });
 }
 
 pub(crate) fn images_of_an_additional_store_are_used_and_not_changed(driver: &str) {

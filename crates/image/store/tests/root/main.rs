@@ -10,6 +10,7 @@ mod crash;
 mod forms;
 mod images;
 mod interop;
+mod subvolumes;
 mod support;
 
 /// Declares the tests for each driver.
@@ -17,6 +18,7 @@ macro_rules! contract {
     ($($module:ident::$test:ident),* $(,)?) => {
         contract!(@driver overlay $($module::$test),*);
         contract!(@driver vfs $($module::$test),*);
+        contract!(@driver btrfs $($module::$test),*);
     };
     (@driver $driver:ident $($module:ident::$test:ident),*) => {
         mod $driver {

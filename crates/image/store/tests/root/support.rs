@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 pub(crate) struct TestStore {
     store: Option<Store>,
     driver: String,
-    directory: tempfile::TempDir,
+    directory: Directory,
 }
 
 impl TestStore {
@@ -21,7 +21,7 @@ impl TestStore {
             println!("skipped: needs root");
             return None;
         }
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Directory::for_driver(driver)?;
         let store = open(directory.path(), driver);
         Some(Self {
             store: Some(store),
@@ -51,6 +51,7 @@ impl TestStore {
     pub(crate) fn layer_directory(&self, root: &str, id: &str) -> PathBuf {
         let home = match self.driver.as_str() {
             "vfs" => "vfs/dir",
+            "btrfs" => "btrfs/subvolumes",
             driver => driver,
         };
         self.path(root).join(home).join(id)
@@ -89,8 +90,62 @@ impl std::ops::Deref for TestStore {
 
 impl Drop for TestStore {
     fn drop(&mut self) {
-        if let Some(store) = &self.store {
+        // What was deleted is gone when the store is, and only then can its file system go.
+        if let Some(store) = self.store.take() {
             store.shut_down(UnmountForce::All).unwrap();
+        }
+    }
+}
+
+/// A throw-away directory, on a file system of its own where the driver wants a certain one.
+struct Directory {
+    path: PathBuf,
+    mounted: bool,
+    _directory: tempfile::TempDir,
+}
+
+impl Directory {
+    fn for_driver(driver: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        if driver != "btrfs" {
+            return Some(Self {
+                path: directory.path().to_owned(),
+                mounted: false,
+                _directory: directory,
+            });
+        }
+        let (image, path) = (directory.path().join("image"), directory.path().join("fs"));
+        std::fs::create_dir(&path).unwrap();
+        let size = std::fs::File::create(&image).and_then(|file| file.set_len(1 << 30));
+        size.unwrap();
+        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+            let output = Command::new(program).args(arguments).output();
+            let error = match output {
+                Ok(output) if output.status.success() => return true,
+                Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            println!("skipped: no btrfs here: {program}: {error}");
+            false
+        };
+        let made = run("mkfs.btrfs", &["-q".as_ref(), image.as_ref()])
+            && run("mount", &["-oloop".as_ref(), image.as_ref(), path.as_ref()]);
+        made.then_some(Self {
+            path,
+            mounted: true,
+            _directory: directory,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.mounted {
+            rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH).unwrap();
         }
     }
 }

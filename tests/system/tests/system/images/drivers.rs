@@ -1,7 +1,9 @@
 //! Pods on storage drivers other than overlay.
 
 use anyhow::{Result, ensure};
-use crioxide_test_support::{NodeOptions, TestNode, skip_unless};
+use crioxide_test_support::{NodeOptions, TestNode, requirements, skip_unless};
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::scene::{Scene, possible};
 use crate::security::user_namespaces::map_users;
@@ -16,8 +18,34 @@ async fn output(node: &TestNode, id: &str, script: &str) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_on_vfs() -> Result<()> {
     skip_unless!(possible());
+    a_pod_on("vfs", None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_on_btrfs() -> Result<()> {
+    skip_unless!(possible(), requirements::program("mkfs.btrfs"));
+    let directory = tempfile::tempdir()?;
+    let (image, place) = (directory.path().join("image"), directory.path().join("fs"));
+    std::fs::create_dir(&place)?;
+    std::fs::File::create(&image)?.set_len(1 << 30)?;
+    run(Command::new("mkfs.btrfs").arg("-q").arg(&image))?;
+    run(Command::new("mount").arg("-oloop").arg(&image).arg(&place))?;
+    let result = a_pod_on("btrfs", Some(place.join("storage"))).await;
+    run(Command::new("umount").arg("-R").arg(&place))?;
+    result
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {errors}");
+    Ok(())
+}
+
+async fn a_pod_on(driver: &str, root: Option<PathBuf>) -> Result<()> {
     let mut scene = Scene::start_with(NodeOptions {
-        storage_driver: "vfs".to_owned(),
+        storage_driver: driver.to_owned(),
+        root,
         ..NodeOptions::default()
     })
     .await?;

@@ -23,7 +23,7 @@ fn stack_of(count: usize, interface: Interface) {
     let mut parent: Option<LayerId> = None;
     for index in 0..count {
         let staged = dir.path().join("staged");
-        overlay.prepare(&staged).unwrap();
+        overlay.prepare(&staged, LayerUse::Image).unwrap();
         fs::write(
             overlay.staged_content(&staged).join(format!("f{index}")),
             "x",
@@ -66,7 +66,7 @@ fn a_volatile_layer_can_be_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let (home, staged) = (dir.path().join("overlay"), dir.path().join("staged"));
     let overlay = Overlay::open(home.clone(), home, Vec::new(), OverlayOptions::default()).unwrap();
-    overlay.prepare(&staged).unwrap();
+    overlay.prepare(&staged, LayerUse::Image).unwrap();
     overlay.stack(&staged, None, RootMode::OfParent).unwrap();
     let id = LayerId::generate();
     overlay.install(&staged, &id, LayerUse::Container).unwrap();
@@ -106,7 +106,7 @@ fn lost_links_are_restored_when_mounting() {
     let staged = dir.path().join("staged");
     let (base, top) = (LayerId::generate(), LayerId::generate());
     for (id, parent) in [(&base, None), (&top, Some(&base))] {
-        overlay.prepare(&staged).unwrap();
+        overlay.prepare(&staged, LayerUse::Image).unwrap();
         overlay.stack(&staged, parent, RootMode::OfParent).unwrap();
         overlay.install(&staged, id, LayerUse::Image).unwrap();
     }
@@ -185,7 +185,7 @@ fn mapped_owners(way: Way) {
     let mut parent: Option<LayerId> = None;
     for index in 0..3 {
         let staged = dir.path().join("staged");
-        overlay.prepare(&staged).unwrap();
+        overlay.prepare(&staged, LayerUse::Image).unwrap();
         let file = overlay.staged_content(&staged).join(format!("f{index}"));
         fs::write(&file, "x").unwrap();
         std::os::unix::fs::chown(&file, Some(index), Some(5)).unwrap();

@@ -49,7 +49,7 @@ impl PrivateHome {
 }
 
 /// Whether something is mounted at `path`; a path that is not there is no mount point.
-pub(super) fn is_mount_point(path: &Path) -> Result<bool, DriverError> {
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, DriverError> {
     match statx(
         CWD,
         path,

@@ -17,7 +17,10 @@ pub(super) const DEPTH_MAX: usize = 1024;
 /// Attributes that steer overlayfs; a tree of its own needs none.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
-pub(super) fn open_directory(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+pub(in crate::driver) fn open_directory(
+    at: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
 }
@@ -65,7 +68,7 @@ pub(super) fn copy_metadata(
     set_times(to, new_name, status)
 }
 
-fn set_times(to: BorrowedFd<'_>, name: &CStr, status: &Stat) -> io::Result<()> {
+pub(super) fn set_times(to: BorrowedFd<'_>, name: &CStr, status: &Stat) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: status.st_atime as _,

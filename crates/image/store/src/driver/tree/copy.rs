@@ -15,24 +15,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Copies what is in `from`, and the metadata of `from` itself, to the empty directory `to`.
-pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::driver) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let (source, target) = (open_directory(CWD, from)?, open_directory(CWD, to)?);
     let status = rustix::fs::fstat(&source)?;
-    let mut copy = Copy {
-        root: target.as_fd(),
-        links: HashMap::new(),
-    };
+    let mut copy = Copy::to(target.as_fd());
     copy.directory(&source, &target, Path::new(""), DEPTH_MAX)?;
     copy_metadata((source.as_fd(), c"."), (target.as_fd(), c"."), &status)
 }
 
-struct Copy<'a> {
+/// What is copied to one tree.
+pub(super) struct Copy<'a> {
     root: BorrowedFd<'a>,
     /// Where files with several names are in the copy, relative to its root.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    pub(super) fn to(root: BorrowedFd<'a>) -> Self {
+        Self {
+            root,
+            links: HashMap::new(),
+        }
+    }
+
     fn directory(
         &mut self,
         from: &OwnedFd,
@@ -53,7 +58,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn entry(
+    /// Copies `name`, with all below it, to `to`, which is `place` of the new tree without the name.
+    pub(super) fn entry(
         &mut self,
         from: &OwnedFd,
         to: &OwnedFd,
