@@ -1,4 +1,6 @@
-//! Loading seccomp filters.
+//! Loading seccomp filters, and answering the calls that they hold up.
+
+pub mod notify;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -20,6 +20,7 @@ mod code;
 mod filter;
 mod rules;
 
+pub use architecture::call_name;
 pub use filter::{CompileError, Filter, compile, supported_architectures};
 
 #[cfg(test)]

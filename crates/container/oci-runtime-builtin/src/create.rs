@@ -20,7 +20,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::hooks::{self, HookError};
-use crate::process::id_mapping;
+use crate::process::{filter_agent, id_mapping};
 use crate::record::{ContainerRecord, RecordError, StateDirectory, process_start};
 use crate::rootfs::root_switch::RootSwitch;
 use crate::setup_error::SetupError;
@@ -108,9 +108,9 @@ pub enum CreateError {
     /// The seccomp profile.
     #[error("compile the seccomp profile")]
     Seccomp(#[from] CompileError),
-    /// A seccomp profile that needs an agent.
-    #[error("seccomp profile asks for notifications, which the built-in runtime does not serve")]
-    SeccompNotify,
+    /// A seccomp profile whose calls nobody would answer.
+    #[error("seccomp profile has SCMP_ACT_NOTIFY but no listenerPath")]
+    NoFilterAgent,
     /// A terminal without anybody to take it.
     #[error("process wants a terminal, but there is no console socket")]
     NoConsoleSocket,
@@ -242,9 +242,19 @@ fn follow(
     warnings: &mut Vec<String>,
 ) -> Result<(), CreateError> {
     loop {
-        match sync.hear() {
-            Some(FromInit::Warning(text)) => warnings.push(text),
-            Some(FromInit::Mounted) => {
+        let Some((message, descriptors)) = sync.hear_with() else {
+            return Err(CreateError::InitDied);
+        };
+        match message {
+            FromInit::Warning(text) => warnings.push(text),
+            FromInit::FilterListener => {
+                let number = pid.as_raw_nonzero().get();
+                let directory = &bundle.directory;
+                let state = hooks::state_value(id, "creating", number, directory, &bundle.spec);
+                let profile = bundle.linux.seccomp().as_ref();
+                filter_agent::hand_over(profile, descriptors, pid, state)?;
+            }
+            FromInit::Mounted => {
                 let state =
                     hooks::state_document(id, "creating", pid.as_raw_nonzero().get(), bundle);
                 for (phase, list) in prepare::host_hooks(&bundle.spec) {
@@ -252,9 +262,9 @@ fn follow(
                 }
                 sync.let_go()?;
             }
-            Some(FromInit::Ready) => return Ok(()),
-            Some(FromInit::Failed(message)) => return Err(CreateError::Init { message }),
-            Some(FromInit::Spawned(_)) | None => return Err(CreateError::InitDied),
+            FromInit::Ready => return Ok(()),
+            FromInit::Failed(message) => return Err(CreateError::Init { message }),
+            FromInit::Spawned(_) => return Err(CreateError::InitDied),
         }
     }
 }

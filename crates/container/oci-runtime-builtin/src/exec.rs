@@ -20,9 +20,11 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::bundle::{BundleError, check_process, read_spec};
 use crate::create::{CreateError, InitParent, set_limits, set_oom_score};
+use crate::hooks;
 use crate::init::become_namespace_root;
 use crate::process::console::Console;
 use crate::process::setup::{ProcessSetup, close_others, needs_private_proc};
+use crate::process::{affinity, filter_agent};
 use crate::record::{ContainerRecord, RecordError, StateDirectory};
 use crate::rootfs::private_proc::PrivateProc;
 use crate::setup_error::{SetupError, chain, step};
@@ -144,6 +146,10 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed, ExecError> {
         console_socket: request.console_socket,
         preserved: request.preserved_descriptors,
     };
+    // The new process inherits it, and keeps it where its cgroup and the kernel let it.
+    let affinity = request.process.exec_cpu_affinity().as_ref();
+    let initial = affinity.and_then(|affinity| affinity.initial().as_deref());
+    let unbound = initial.and_then(|cpus| affinity::bind(cpus).err());
     let (ours, theirs) = SyncSocket::pair()?;
     // Only future children enter a pid namespace.
     move_into_thread_name_spaces(plan.init.as_fd(), ThreadNameSpaceType::PROCESS_ID)
@@ -162,7 +168,7 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed, ExecError> {
     drop((plan, theirs));
     let finished = finish(
         &request.process.clone(),
-        &spec,
+        (&record, &spec),
         request.pid_file,
         pid,
         &ours,
@@ -174,7 +180,10 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed, ExecError> {
             let _ = crioxide_sys::reap::wait_for(pid);
         }
     }
-    finished.map(|warnings| Executed { pid, warnings })
+    finished.map(|mut warnings| {
+        warnings.extend(unbound.map(|error| chain(&error)));
+        Executed { pid, warnings }
+    })
 }
 
 fn open_init(
@@ -220,17 +229,24 @@ fn namespaces_of(init: Pid) -> Result<ThreadNameSpaceType, SetupError> {
 /// Follows the new process until it may run, and lets it.
 fn finish(
     process: &Process,
-    spec: &Spec,
+    (record, spec): (&ContainerRecord, &Spec),
     pid_file: Option<&Path>,
     pid: Pid,
     sync: &SyncSocket,
 ) -> Result<Vec<String>, ExecError> {
     let mut warnings = Vec::new();
     loop {
-        match sync.hear() {
-            Some(FromInit::Warning(text)) => warnings.push(text),
-            Some(FromInit::Ready) => break,
-            Some(FromInit::Failed(message)) => return Err(ExecError::Process { message }),
+        match sync.hear_with() {
+            Some((FromInit::Warning(text), _)) => warnings.push(text),
+            Some((FromInit::FilterListener, descriptors)) => {
+                let linux = spec.linux().as_ref();
+                let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+                let (id, bundle) = (&record.id, &record.bundle);
+                let state = hooks::state_value(id, "running", record.pid, bundle, spec);
+                filter_agent::hand_over(profile, descriptors, pid, state)?;
+            }
+            Some((FromInit::Ready, _)) => break,
+            Some((FromInit::Failed(message), _)) => return Err(ExecError::Process { message }),
             _ => return Err(ExecError::Died),
         }
     }
@@ -271,6 +287,10 @@ fn join_and_execute(plan: ExecPlan<'_>, sync: &SyncSocket) -> SetupError {
         if let Some(cgroup) = &plan.cgroup_to_join {
             cgroup.join().map_err(cgroup_failed)?;
         }
+        let affinity = plan.process.exec_cpu_affinity().as_ref();
+        if let Some(cpus) = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()) {
+            affinity::bind(cpus)?;
+        }
         move_into_thread_name_spaces(plan.init.as_fd(), plan.namespaces)
             .map_err(step("join the container's namespaces"))?;
         if plan.namespaces.contains(ThreadNameSpaceType::USER) {
@@ -301,11 +321,7 @@ fn join_and_execute(plan: ExecPlan<'_>, sync: &SyncSocket) -> SetupError {
         session_keyring: None,
         private_proc: proc.as_ref(),
     };
-    let command = setup.prepare(|warning| {
-        // Somebody who is gone shows at the next step.
-        let _ = sync.tell(&FromInit::Warning(warning));
-    });
-    let ready = command.and_then(|command| {
+    let ready = setup.prepare(sync).and_then(|command| {
         sync.tell(&FromInit::Ready)?;
         sync.wait()?;
         Ok(command)

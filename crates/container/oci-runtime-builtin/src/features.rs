@@ -73,6 +73,7 @@ fn linux() -> LinuxFeature {
                     LinuxSeccompAction::ScmpActKillProcess,
                     LinuxSeccompAction::ScmpActKillThread,
                     LinuxSeccompAction::ScmpActLog,
+                    LinuxSeccompAction::ScmpActNotify,
                     LinuxSeccompAction::ScmpActTrace,
                     LinuxSeccompAction::ScmpActTrap,
                 ])
@@ -118,4 +119,8 @@ fn linux() -> LinuxFeature {
         .unwrap_or_default()
 }
 
-const FLAGS: [&str; 2] = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+const FLAGS: [&str; 3] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];

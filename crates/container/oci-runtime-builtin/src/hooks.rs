@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 
 use crate::bundle::Bundle;
 
@@ -78,15 +78,26 @@ pub(crate) fn run_regardless(
 
 /// The OCI state document that hooks read.
 pub(crate) fn state_document(id: &str, status: &str, pid: i32, bundle: &Bundle) -> Vec<u8> {
-    let document = serde_json::json!({
+    let state = state_value(id, status, pid, &bundle.directory, &bundle.spec);
+    state.to_string().into_bytes()
+}
+
+/// A container's state as the OCI specification writes it.
+pub(crate) fn state_value(
+    id: &str,
+    status: &str,
+    pid: i32,
+    bundle: &Path,
+    spec: &Spec,
+) -> serde_json::Value {
+    serde_json::json!({
         "ociVersion": crate::record::OCI_VERSION,
         "id": id,
         "status": status,
         "pid": pid,
-        "bundle": bundle.directory,
-        "annotations": bundle.spec.annotations().clone().unwrap_or_default(),
-    });
-    document.to_string().into_bytes()
+        "bundle": bundle,
+        "annotations": spec.annotations().clone().unwrap_or_default(),
+    })
 }
 
 fn run(phase: &'static str, hook: &Hook, state: &[u8], cwd: &Path) -> Result<(), HookError> {

@@ -130,10 +130,7 @@ fn prepare_and_execute(mut plan: InitPlan<'_>, sync: &SyncSocket) -> Result<Neve
         session_keyring: plan.new_keyring.then_some(plan.id),
         private_proc: proc.as_ref(),
     };
-    let command = setup.prepare(|warning| {
-        // A creator that is gone shows at the next step.
-        let _ = sync.tell(&FromInit::Warning(warning));
-    })?;
+    let command = setup.prepare(sync)?;
     sync.tell(&FromInit::Ready)?;
     sync.wait()?;
     wait_for_start(&plan.fifo)?;

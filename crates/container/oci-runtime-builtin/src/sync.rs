@@ -1,6 +1,6 @@
 //! Messages between the process that creates a container and the container's first process.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crioxide_sys::messages::{packet_pair, receive_packet, send_packet};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub(crate) enum FromInit {
     Warning(String),
     /// All mounts are in place, the root not yet changed: time for hooks. Waits for [`Go`](GO).
     Mounted,
+    /// The filter holds calls up; whoever is to answer them needs the descriptor that comes along.
+    FilterListener,
     /// Ready to run the user's process. Waits for [`Go`](GO) and then for the start.
     Ready,
     /// Cannot go on; it ends.
@@ -47,19 +49,34 @@ impl SyncSocket {
 
     /// The first process speaks.
     pub(crate) fn tell(&self, message: &FromInit) -> Result<(), SetupError> {
+        self.tell_with(message, &[])
+    }
+
+    /// The first process speaks, and sends descriptors along.
+    pub(crate) fn tell_with(
+        &self,
+        message: &FromInit,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SetupError> {
         let mut bytes = serde_json::to_vec(message).unwrap_or_default();
         if bytes.len() > LIMIT {
             bytes = serde_json::to_vec(&FromInit::Failed("error message too long".to_owned()))
                 .unwrap_or_default();
         }
-        send_packet(self.0.as_fd(), &bytes, &[]).map_err(|_| SetupError::PeerGone)
+        send_packet(self.0.as_fd(), &bytes, descriptors).map_err(|_| SetupError::PeerGone)
     }
 
     /// The creator listens; `None` when the first process is gone.
     pub(crate) fn hear(&self) -> Option<FromInit> {
+        self.hear_with().map(|(message, _)| message)
+    }
+
+    /// The same with the descriptors that came along.
+    pub(crate) fn hear_with(&self) -> Option<(FromInit, Vec<OwnedFd>)> {
         let mut buffer = vec![0; LIMIT];
         let packet = receive_packet(self.0.as_fd(), &mut buffer).ok()?;
-        serde_json::from_slice(&buffer[..packet.length]).ok()
+        let message = serde_json::from_slice(&buffer[..packet.length]).ok()?;
+        Some((message, packet.descriptors))
     }
 
     /// The creator lets the first process go on.

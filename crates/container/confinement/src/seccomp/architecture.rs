@@ -51,6 +51,16 @@ impl Architecture {
         }
     }
 
+    /// The architecture that a held call came with.
+    fn of_call(audit_value: u32, number: u32) -> Option<Self> {
+        [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm]
+            .into_iter()
+            .find(|known| {
+                let x32 = audit_value == Self::X32.audit_value() && number & X32_BIT != 0;
+                known.audit_value() == audit_value && (*known == Self::X32) == x32
+            })
+    }
+
     /// Whether arguments have 64 bits.
     pub(super) fn is_64_bit(self) -> bool {
         // x32 calls come with the full registers of x86-64.
@@ -74,6 +84,26 @@ impl Architecture {
             }
         }
     }
+}
+
+/// The name of a system call by the kernel's `AUDIT_ARCH_*` value and its number; `None` for one that is not known.
+pub fn call_name(audit_value: u32, number: u32) -> Option<&'static str> {
+    let architecture = Architecture::of_call(audit_value, number)?;
+    let plain = match architecture {
+        Architecture::X32 => number & !X32_BIT,
+        _ => number,
+    };
+    let plain = usize::try_from(plain).ok()?;
+    Some(match architecture {
+        Architecture::X86_64 => syscalls::x86_64::Sysno::new(plain)?.name(),
+        Architecture::X86 => syscalls::x86::Sysno::new(plain)?.name(),
+        Architecture::Aarch64 => syscalls::aarch64::Sysno::new(plain)?.name(),
+        Architecture::Arm => syscalls::arm::Sysno::new(plain)?.name(),
+        Architecture::X32 => match plain.checked_sub(512) {
+            Some(index) => X32_ONLY.get(index)?,
+            None => syscalls::x86_64::Sysno::new(plain)?.name(),
+        },
+    })
 }
 
 /// Calls that x32 numbers by itself, starting at 512.

@@ -37,6 +37,25 @@ fn call(architecture: Architecture, name: &str, arguments: [u64; 6]) -> Call {
 }
 
 #[test]
+fn held_calls_have_names() {
+    for architecture in [
+        Architecture::X86_64,
+        Architecture::X86,
+        Architecture::X32,
+        Architecture::Aarch64,
+        Architecture::Arm,
+    ] {
+        for name in ["swapoff", "execve", "ptrace"] {
+            let number = architecture.number_of(name).unwrap();
+            let named = super::call_name(architecture.audit_value(), number);
+            assert_eq!(named, Some(name), "{architecture:?}");
+        }
+        assert_eq!(super::call_name(architecture.audit_value(), 99_999), None);
+    }
+    assert_eq!(super::call_name(0, 1), None);
+}
+
+#[test]
 fn actions_and_errnos() {
     let profile = profile(json!({
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,

@@ -11,6 +11,7 @@ use rustix::thread::UnshareFlags;
 use super::{CreateError, CreateRequest, SessionKeyring};
 use crate::bundle::Bundle;
 use crate::init::InitPlan;
+use crate::process::filter_agent::listener_path;
 use crate::process::namespaces::NamespacePlan;
 use crate::rootfs::devices::{self, NodeMaking};
 use crate::rootfs::mounts::cgroup::CgroupView;
@@ -67,8 +68,9 @@ pub(super) fn plan<'a>(
     let linux = &bundle.linux;
     let namespaces = NamespacePlan::open(linux.namespaces().as_deref().unwrap_or_default())?;
     let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
-    if filter.as_ref().is_some_and(seccomp::Filter::notifies) {
-        return Err(CreateError::SeccompNotify);
+    let agent = linux.seccomp().as_ref().and_then(listener_path);
+    if agent.is_none() && filter.as_ref().is_some_and(seccomp::Filter::notifies) {
+        return Err(CreateError::NoFilterAgent);
     }
     let layout = CgroupLayout::host()?;
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The last steps before a user's process runs, the same for the first process and for any further one.
 
 use std::io::Write;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 
 use crioxide_confinement::seccomp::Filter;
@@ -14,6 +14,7 @@ use crate::process::command::{self, ExecutableCommand};
 use crate::process::identity;
 use crate::rootfs::private_proc::PrivateProc;
 use crate::setup_error::{SetupError, at, step};
+use crate::sync::{FromInit, SyncSocket};
 
 /// Exit code when the program cannot be executed after all.
 const EXECUTE_FAILED: i32 = 255;
@@ -27,6 +28,17 @@ pub(crate) struct ProcessSetup<'a> {
     pub(crate) private_proc: Option<&'a PrivateProc>,
 }
 
+/// When a process puts itself under its filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FilterTime {
+    /// While it still has the capability that a filter needs.
+    BeforeCapabilities,
+    /// As late as its maker is still there to take the descriptor of a filter that holds calls up.
+    BeforeReady,
+    /// With `no_new_privs` a filter needs no capability, so it comes last and does not confine the runtime's own calls.
+    Last,
+}
+
 /// Whether anything of a process is set through procfs.
 pub(crate) fn needs_private_proc(process: &Process) -> bool {
     let set = |value: &Option<String>| value.as_deref().is_some_and(|text| !text.is_empty());
@@ -34,11 +46,9 @@ pub(crate) fn needs_private_proc(process: &Process) -> bool {
 }
 
 impl ProcessSetup<'_> {
-    /// Takes on everything the process is to have, and finds its program. `warn` is told what could not be had.
-    pub(crate) fn prepare(
-        &self,
-        mut warn: impl FnMut(String),
-    ) -> Result<ExecutableCommand, SetupError> {
+    /// Takes on everything the process is to have, and finds its program. Its maker is told what could not be had, and
+    /// gets the descriptor of a filter that holds calls up.
+    pub(crate) fn prepare(&self, sync: &SyncSocket) -> Result<ExecutableCommand, SetupError> {
         let process = self.process;
         if let Some(id) = self.session_keyring {
             self.join_keyring(id)?;
@@ -52,17 +62,18 @@ impl ProcessSetup<'_> {
         let capabilities = identity::capabilities(process);
         if let Some((sets, missing)) = &capabilities {
             if !missing.is_empty() {
-                warn(format!(
-                    "the host lacks {}; the process runs without",
-                    missing.join(", ")
-                ));
+                let missing = missing.join(", ");
+                // A maker that is gone shows at the next step.
+                let _ = sync.tell(&FromInit::Warning(format!(
+                    "the host lacks {missing}; the process runs without"
+                )));
             }
             sets.apply_bounding()?;
         }
         identity::become_user(process.user())?;
         enter(process.cwd())?;
-        if !self.loads_filter_late() {
-            self.load_filter()?;
+        if self.filter_time() == FilterTime::BeforeCapabilities {
+            self.load_filter(Some(sync))?;
         }
         if let Some((sets, _)) = &capabilities {
             sets.apply_sets()?;
@@ -70,7 +81,11 @@ impl ProcessSetup<'_> {
         let mut environment = process.env().clone().unwrap_or_default();
         identity::add_home(&mut environment, process.user().uid());
         let arguments = process.args().as_deref().unwrap_or_default();
-        Ok(command::find(arguments, &environment)?)
+        let command = command::find(arguments, &environment)?;
+        if self.filter_time() == FilterTime::BeforeReady {
+            self.load_filter(Some(sync))?;
+        }
+        Ok(command)
     }
 
     /// Replaces this process by the program. Returns never: what fails here is written to the process's stderr.
@@ -81,8 +96,8 @@ impl ProcessSetup<'_> {
             fork::exit_now(EXECUTE_FAILED)
         };
         signals::reset_to_defaults();
-        if self.loads_filter_late()
-            && let Err(error) = self.load_filter()
+        if self.filter_time() == FilterTime::Last
+            && let Err(error) = self.load_filter(None)
         {
             failed(&format!("{}\n", crate::setup_error::chain(&error)));
         }
@@ -90,16 +105,26 @@ impl ProcessSetup<'_> {
         failed(&command::execute_failure(&command.path, &error))
     }
 
-    /// With `no_new_privs` a filter needs no capability, so it comes last and does not confine the runtime's own calls.
-    fn loads_filter_late(&self) -> bool {
-        self.process.no_new_privileges().unwrap_or(false)
+    fn filter_time(&self) -> FilterTime {
+        let no_new_privileges = self.process.no_new_privileges().unwrap_or(false);
+        match no_new_privileges {
+            false => FilterTime::BeforeCapabilities,
+            true if self.filter.is_some_and(Filter::notifies) => FilterTime::BeforeReady,
+            true => FilterTime::Last,
+        }
     }
 
-    fn load_filter(&self) -> Result<(), SetupError> {
-        if let Some(filter) = self.filter {
-            filter.load().map_err(step("load the seccomp filter"))?;
+    fn load_filter(&self, sync: Option<&SyncSocket>) -> Result<(), SetupError> {
+        let Some(filter) = self.filter else {
+            return Ok(());
+        };
+        let listener = filter.load().map_err(step("load the seccomp filter"))?;
+        match (listener, sync) {
+            (Some(listener), Some(sync)) => {
+                sync.tell_with(&FromInit::FilterListener, &[listener.as_fd()])
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn join_keyring(&self, id: &str) -> Result<(), SetupError> {
