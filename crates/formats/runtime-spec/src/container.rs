@@ -12,7 +12,10 @@ use crate::namespaces::NamespaceSource;
 use crate::request::{ContainerSpecRequest, Privilege};
 use crate::resources::{self, CgroupVersion};
 use crate::spec_error::SpecError;
-use crate::{capabilities, cgroups_path, command, devices, environment, masked_paths, process};
+use crate::{
+    capabilities, cgroups_path, command, devices, environment, masked_paths, process,
+    process::exec_affinity,
+};
 
 /// A container's spec and what was decided on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,12 +54,20 @@ pub fn container_spec(request: &ContainerSpecRequest<'_>) -> Result<SpecOutput, 
     )?;
     let mounts = all_mounts(request, &volumes, init);
     let mut spec = process::empty_spec(request.hostname);
-    spec.set_process(Some(container_process(request, arguments, init)?));
+    let linux = container_linux(request, &volumes, init)?;
+    let mut process = container_process(request, arguments, init)?;
+    if request.defaults.exec_on_first_cpu
+        && let Some(limits) = linux.resources()
+    {
+        let affinity = exec_affinity::first_cpu(limits, request.cgroup_parent);
+        process.set_exec_cpu_affinity(affinity);
+    }
+    spec.set_process(Some(process));
     spec.set_root(Some(process::root(
         request.rootfs,
         request.rootfs_writability(),
     )));
-    spec.set_linux(Some(container_linux(request, &volumes, init)?));
+    spec.set_linux(Some(linux));
     spec.set_mounts(Some(mounts));
     Ok(SpecOutput {
         spec,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 /// The parts of an image's configuration that shape a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageFacts {
+    /// Platform it was made for, as `os/arch` in Go's words.
+    pub platform: String,
     /// `K=V` variables.
     pub env: Vec<String>,
     /// Program and first arguments.

@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod command;
 pub mod environment;
+pub(crate) mod exec_affinity;
 pub mod rlimits;
 pub mod stop_signal;
 

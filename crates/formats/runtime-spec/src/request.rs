@@ -46,6 +46,8 @@ pub struct SpecDefaults {
     pub cgroup_manager: CgroupManager,
     /// `container_min_memory` of the handler, bytes.
     pub minimum_memory: i64,
+    /// `exec_cpu_affinity = "first"` of the handler.
+    pub exec_on_first_cpu: bool,
 }
 
 impl Default for SpecDefaults {
@@ -72,6 +74,7 @@ impl Default for SpecDefaults {
             rootfs: Writability::ReadWrite,
             cgroup_manager: CgroupManager::Systemd,
             minimum_memory: 12 << 20,
+            exec_on_first_cpu: false,
         }
     }
 }

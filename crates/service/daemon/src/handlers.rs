@@ -11,11 +11,10 @@ use crioxide_config::{CgroupManager, Config, HandlerType, RuntimeBinary, Runtime
 use crioxide_cri_api::v1;
 use crioxide_engine::{Handler, ports::PortError};
 use crioxide_monitor_client::{RuntimeCommand, conmon::ConmonProgram};
-use crioxide_oci_runtime::{CgroupDriver, CommandRuntime, OciRuntime};
 use crioxide_oci_runtime_builtin::BuiltinRuntime;
 use oci_spec::runtime::Features;
 
-use crate::adapters::backend::{HandlerRuntime, ShimHandler};
+use crate::adapters::backend::{HandlerRuntime, Runtime, ShimHandler, by_command};
 
 /// The `monitor_path` that names our own monitor.
 const BUILTIN_MONITOR: &str = "builtin";
@@ -106,6 +105,8 @@ fn engine_handler(handler: &RuntimeHandler) -> Handler {
         minimum_memory: i64::try_from(minimum).unwrap_or(i64::MAX),
         default_annotations: handler.default_annotations.clone(),
         allowed_annotations: handler.allowed_annotations.clone(),
+        platform_programs: handler.platform_runtime_paths.clone(),
+        exec_on_first_cpu: handler.exec_cpu_affinity == "first",
         id_mapped_mounts: false,
         foreign: handler.binary != RuntimeBinary::Builtin,
         shim: handler.runtime_type == HandlerType::Vm,
@@ -173,7 +174,7 @@ fn load_runtime(
 ) -> Result<HandlerRuntime, PortError> {
     let root = handler.runtime_root.clone();
     let systemd_cgroup = manager == CgroupManager::Systemd;
-    let (runtime, command): (Arc<dyn OciRuntime>, _) = match &handler.binary {
+    let (runtime, command): Runtime = match &handler.binary {
         RuntimeBinary::Builtin => (
             Arc::new(BuiltinRuntime::new(&root)),
             RuntimeCommand::Builtin {
@@ -205,6 +206,13 @@ fn load_runtime(
              see docs/migration.md"
         );
     }
+    for (platform, path) in &handler.platform_runtime_paths {
+        if !is_program(Path::new(path)) {
+            tracing::warn!(
+                "Runtime handler {name}: containers for {platform} cannot be made, as {path} is not an executable file"
+            );
+        }
+    }
     let seconds = handler.container_create_timeout.max(CREATE_TIMEOUT_MIN);
     Ok(HandlerRuntime {
         runtime,
@@ -231,9 +239,14 @@ fn conmon(
         Some(path) if path.as_os_str() == BUILTIN_MONITOR => return Ok(None),
         Some(path) => path,
     };
-    if is_builtin(handler) {
+    let instead = match handler.runtime_type {
+        _ if is_builtin(handler) => Some("the built-in runtime brings its own monitor"),
+        HandlerType::Pod => Some("our own monitor watches all containers of a pod"),
+        _ => None,
+    };
+    if let Some(reason) = instead {
         tracing::warn!(
-            "Runtime handler {name}: {} is not used, as the built-in runtime brings its own monitor",
+            "Runtime handler {name}: {} is not used: {reason}",
             path.display()
         );
         return Ok(None);
@@ -265,27 +278,11 @@ fn conmon_version(path: &Path) -> Result<String, PortError> {
     }
 }
 
-type External = (Arc<dyn OciRuntime>, RuntimeCommand);
-
-fn external(path: PathBuf, root: PathBuf, systemd_cgroup: bool) -> Result<External, PortError> {
+fn external(path: PathBuf, root: PathBuf, systemd_cgroup: bool) -> Result<Runtime, PortError> {
     if !is_program(&path) {
         return Err(format!("{} is not an executable file", path.display()).into());
     }
-    let driver = if systemd_cgroup {
-        CgroupDriver::Systemd
-    } else {
-        CgroupDriver::Cgroupfs
-    };
-    let runtime = CommandRuntime::new(&path, &root, driver);
-    Ok((
-        Arc::new(runtime),
-        RuntimeCommand::Command {
-            path,
-            root,
-            systemd_cgroup,
-            args: Vec::new(),
-        },
-    ))
+    Ok(by_command(path, root, systemd_cgroup))
 }
 
 pub(crate) fn search(program: &str) -> Option<PathBuf> {

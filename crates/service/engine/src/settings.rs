@@ -8,7 +8,10 @@ use std::{
 use crioxide_names::PodId;
 use crioxide_runtime_spec::{HostFacts, SpecDefaults, annotation_filter, resources::CgroupFacts};
 
-use crate::{MetricGroup, ports::CheckpointSupport};
+use crate::{
+    MetricGroup,
+    ports::{CheckpointSupport, runtime_name},
+};
 
 /// A runtime handler, as pods choose it.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,10 @@ pub struct Handler {
     pub default_annotations: BTreeMap<String, String>,
     /// Annotations with an effect that its pods may use.
     pub allowed_annotations: Vec<String>,
+    /// Programs that run containers of some platforms (`os/arch`) instead of the handler's usual one.
+    pub platform_programs: BTreeMap<String, String>,
+    /// Processes that are run in its containers start on the first of their processors.
+    pub exec_on_first_cpu: bool,
     /// It can map the ids of mounts.
     pub id_mapped_mounts: bool,
     /// A program other than ours. It looks up a container's root with the rights that the container has.
@@ -91,6 +98,22 @@ impl Settings {
         self.handlers
             .get(handler)
             .is_some_and(|handler| handler.shim)
+    }
+
+    /// The program that a handler has for containers of a platform; empty for its usual one.
+    pub(crate) fn platform_program(&self, handler: &str, platform: &str) -> &str {
+        let handler = self.handlers.get(handler).filter(|handler| !handler.shim);
+        handler
+            .and_then(|handler| handler.platform_programs.get(platform))
+            .map_or("", String::as_str)
+    }
+
+    /// By which name the backend knows the runtime of a container whose record names a program for its platform.
+    pub(crate) fn runtime_of(&self, handler: &str, recorded_program: &str) -> String {
+        match self.has_shim(handler) {
+            true => handler.to_owned(),
+            false => runtime_name(handler, recorded_program),
+        }
     }
 
     /// The annotations by which containerd's shims see which pod a container belongs to. kata's reads CRI-O's, too.

@@ -1,6 +1,7 @@
 //! The same contract for every handler: the built-in runtime, runc and crun give the container the same world.
 
 mod conmon;
+mod options;
 mod own_shim;
 mod shim;
 

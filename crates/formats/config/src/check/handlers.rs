@@ -80,6 +80,14 @@ fn check_handler(handler: &RuntimeHandler, manager: CgroupManager) -> Result<(),
             "monitor exec cgroup should be 'container' or empty".to_owned(),
         ));
     }
+    if let Some((platform, path)) = handler
+        .platform_runtime_paths
+        .iter()
+        .find(|(_, path)| !Path::new(path).is_absolute())
+    {
+        let reason = format!("the path for {platform:?} must be absolute");
+        return Err(("platform_runtime_paths", path.clone(), reason));
+    }
     match handler
         .allowed_annotations
         .iter()

@@ -8,6 +8,7 @@ mod homes;
 mod inspect;
 mod leftovers;
 mod monitors;
+mod platform;
 mod sessions;
 mod shims;
 mod unattended;
@@ -42,6 +43,7 @@ pub(crate) use by_handler::ByHandler;
 use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
+pub(crate) use platform::{Runtime, by_command};
 pub(crate) use shims::{ShimHandler, Shims};
 use unattended::{Followed, Unattended, Watcher};
 
@@ -54,6 +56,7 @@ const FORGET_PAUSE_MAX: Duration = Duration::from_secs(30);
 const RESTORE_TIMEOUT_MS: u64 = 240_000;
 
 /// How the runtime of a handler is reached.
+#[derive(Clone)]
 pub(crate) struct HandlerRuntime {
     /// Everything but create and exec.
     pub(crate) runtime: Arc<dyn OciRuntime>,
@@ -115,11 +118,6 @@ impl Processes {
             followed,
             homes: Homes::default(),
         })
-    }
-
-    fn handler(&self, name: &str) -> PortResult<&HandlerRuntime> {
-        let handler = self.settings.handlers.get(name);
-        Ok(handler.ok_or_else(|| format!("runtime handler {name} is not configured"))?)
     }
 
     /// What the pod's monitor keeps of a container.
@@ -329,7 +327,7 @@ impl Backend for Processes {
     }
 
     async fn create(&self, request: &CreateProcess) -> PortResult<ContainerProcess> {
-        let handler = self.handler(&request.handler)?;
+        let handler = &*self.handler(&request.handler)?;
         let order = self.order(handler, request);
         let created = match &handler.conmon {
             Some(program) => {
@@ -346,7 +344,7 @@ impl Backend for Processes {
 
     async fn restore(&self, request: &RestoreProcess) -> PortResult<ContainerProcess> {
         let container = &request.container;
-        let handler = self.handler(&container.handler)?;
+        let handler = &*self.handler(&container.handler)?;
         if handler.conmon.is_some() {
             return Err("containers under conmon are not restored from checkpoints".into());
         }

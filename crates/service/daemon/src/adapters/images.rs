@@ -128,6 +128,7 @@ fn credentials(auth: &v1::AuthConfig) -> PortResult<Option<Credentials>> {
 fn facts(info: &ImageInfo) -> ImageFacts {
     let config = &info.config.config;
     ImageFacts {
+        platform: format!("{}/{}", info.config.os, info.config.architecture),
         env: config.env.clone(),
         entrypoint: config.entrypoint.clone(),
         cmd: config.cmd.clone(),

@@ -184,7 +184,7 @@ impl Engine {
             pod: plan.pod.id.clone(),
             info,
             dirs,
-            handler: plan.pod.info.runtime_handler.clone(),
+            handler: self.runtime_of(plan),
             resources: std::sync::RwLock::new(cri_resources(&spec)),
             spec: Arc::new(spec),
             privileged: plan.privileged,
@@ -197,6 +197,12 @@ impl Engine {
         })
     }
 
+    fn runtime_of(&self, plan: &Plan) -> String {
+        let handler = &plan.pod.info.runtime_handler;
+        let settings = &self.inner.settings;
+        settings.runtime_of(handler, &plan.platform_program)
+    }
+
     async fn make_process(
         &self,
         plan: &Plan,
@@ -205,7 +211,7 @@ impl Engine {
         undo: &mut Undo,
     ) -> Result<ContainerProcess, EngineError> {
         let backend = &self.inner.ports.backend;
-        let handler = plan.pod.info.runtime_handler.clone();
+        let handler = self.runtime_of(plan);
         let process = backend
             .create(&create_process(plan, dirs, &handler, spec))
             .await;

@@ -3,7 +3,10 @@
 //! A record is trusted when its config.json and state.json are there: they are written last, so a record without
 //! them belongs to a creation that a crash cut off, and everything it may have taken is given back.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::{ContainerAnnotations, ContainerState, SandboxAnnotations};
@@ -294,12 +297,14 @@ impl Engine {
         let resources = resources
             .map(|r| crioxide_runtime_spec::resources::to_cri(r, oom_score_adj))
             .unwrap_or_default();
+        let settings = &self.inner.settings;
+        let program = info.platform_runtime_path.clone();
         let container = Container {
             id: record.id.clone(),
             pod: pod.id.clone(),
             info,
             dirs: record.dirs.clone(),
-            handler: pod.info.runtime_handler.clone(),
+            handler: settings.runtime_of(&pod.info.runtime_handler, &program),
             spec: Arc::new(spec),
             privileged: record.metadata.privileged,
             resources: std::sync::RwLock::new(resources),
@@ -327,14 +332,16 @@ impl Engine {
     async fn discard(&self, record: &StoredRecord, handler: Option<&str>) {
         let ports = &self.inner.ports;
         let handler = self.known_handler(handler);
+        let runtime = self
+            .inner
+            .settings
+            .runtime_of(handler, &recorded_program(record));
         if let Ok(pod) = PodId::parse(&record.metadata.pod_id) {
-            warn(
-                &record.id,
-                ports
-                    .backend
-                    .delete(&pod, handler, &record.id, &record.dirs)
-                    .await,
-            );
+            let deleted = ports
+                .backend
+                .delete(&pod, &runtime, &record.id, &record.dirs)
+                .await;
+            warn(&record.id, deleted);
         }
         warn(&record.id, ports.records.unmount(&record.id).await);
         warn(&record.id, ports.records.unmount_images(&record.dirs).await);
@@ -424,17 +431,24 @@ fn parse_spec(record: &StoredRecord) -> Result<(oci_spec::runtime::Spec, String)
 
 /// The runtime handler of a pod's record, as far as the creation came to that.
 fn recorded_handler(record: &StoredRecord) -> Option<String> {
-    let (spec, _) = parse_spec(record).ok()?;
-    let annotations = spec
-        .annotations()
-        .iter()
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    let handler = SandboxAnnotations::from_map(&annotations)
+    let handler = SandboxAnnotations::from_map(&recorded_annotations(record)?)
         .ok()?
         .runtime_handler;
     Some(handler).filter(|name| !name.is_empty())
+}
+
+/// The program of a container's record that runs it because of its platform, as far as the creation came to that.
+fn recorded_program(record: &StoredRecord) -> String {
+    recorded_annotations(record)
+        .and_then(|annotations| ContainerAnnotations::from_map(&annotations).ok())
+        .map(|info| info.platform_runtime_path)
+        .unwrap_or_default()
+}
+
+fn recorded_annotations(record: &StoredRecord) -> Option<BTreeMap<String, String>> {
+    let (spec, _) = parse_spec(record).ok()?;
+    let annotations = spec.annotations().iter().flatten();
+    Some(annotations.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 /// The addresses in a recorded CNI result. CRI-O writes a pod's config.json before it puts the addresses themselves in.

@@ -91,9 +91,9 @@ impl Processes {
             stuck.kill();
             let _ = tokio::time::timeout(END_PATIENCE, stuck.ended()).await;
         }
-        let made_by_cri_o = match self.settings.handlers.get(handler) {
-            Some(handler) => self.conmon_cgroup(handler, pod, id),
-            None => None,
+        let made_by_cri_o = match self.handler(handler) {
+            Ok(handler) => self.conmon_cgroup(&handler, pod, id),
+            Err(_) => None,
         };
         let (driver, run) = (self.settings.driver, dirs.run.clone());
         blocking::run(move || pod_cgroup::release_conmon(driver, &run, made_by_cri_o)).await

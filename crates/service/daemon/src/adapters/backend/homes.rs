@@ -100,7 +100,7 @@ impl Processes {
         match self.settings.shims.get(handler) {
             Some(monitor_cgroup) => Ok((false, monitor_cgroup)),
             None => {
-                let handler = self.handler(handler)?;
+                let handler = self.usual_handler(handler)?;
                 Ok((handler.conmon.is_some(), &handler.monitor_cgroup))
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     error::Context as _,
     operation,
     ops::exits::now_nanoseconds,
-    ports::{CheckpointContent, CheckpointProcess, CheckpointSupport},
+    ports::{CheckpointContent, CheckpointProcess, CheckpointSupport, handler_and_program},
 };
 
 /// How long the processes may take to be written down where the request does not say.
@@ -207,7 +207,7 @@ fn content(container: &Container) -> Result<CheckpointContent, EngineError> {
         "rootfsImage": info.image,
         "rootfsImageRef": info.image_ref,
         "rootfsImageName": info.image_name,
-        "runtime": container.handler,
+        "runtime": handler_and_program(&container.handler).0,
         "createdTime": go_time::format(info.created),
         "checkpointedTime": go_time::format(go_time::from_unix_nanoseconds(now_nanoseconds())),
         "restoredTime": go_time::ZERO_TEXT,

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) image_text: String,
     pub(super) log_path: PathBuf,
     pub(super) privileged: bool,
+    /// The program that runs it because of its platform; empty for the handler's usual one.
+    pub(super) platform_program: String,
     /// What its processes are restored from, instead of starting one.
     pub(super) checkpoint: Option<Checkpoint>,
     /// The images of its volumes, by where they are mounted.
@@ -121,7 +123,13 @@ impl Engine {
             (None, true) => image_text,
             (None, false) => user_text,
         };
+        let handler = &pod.info.runtime_handler;
+        let program = self
+            .inner
+            .settings
+            .platform_program(handler, &image.config.platform);
         Ok(Plan {
+            platform_program: program.to_owned(),
             id,
             name,
             pod,

@@ -39,14 +39,14 @@ pub(super) fn new_record(plan: &Plan, created: i64, labels: &Labels) -> NewRecor
 pub(super) fn create_process(
     plan: &Plan,
     dirs: &RecordDirs,
-    handler: &str,
+    runtime: &str,
     spec: &Spec,
 ) -> CreateProcess {
     CreateProcess {
         pod: plan.pod.id.clone(),
         id: plan.id.clone(),
         name: plan.name.clone(),
-        handler: handler.to_owned(),
+        handler: runtime.to_owned(),
         dirs: dirs.clone(),
         cgroups_path: crate::container::cgroups_path(spec),
         log_path: plan.log_path.clone(),
@@ -96,7 +96,7 @@ pub(super) fn annotations(
         stdin: plan.config.stdin,
         stdin_once: plan.config.stdin_once,
         volumes,
-        platform_runtime_path: String::new(),
+        platform_runtime_path: plan.platform_program.clone(),
         stop_signal: given.then(|| signal.to_string()),
     }
 }

@@ -51,6 +51,7 @@ impl Engine {
         let mut defaults = settings.defaults.clone();
         if let Some(handler) = settings.handlers.get(&plan.pod.info.runtime_handler) {
             defaults.minimum_memory = handler.minimum_memory;
+            defaults.exec_on_first_cpu = handler.exec_on_first_cpu;
         }
         let add = security.capabilities.as_ref();
         let capabilities = crioxide_runtime_spec::capabilities::select(
@@ -159,7 +160,8 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (ports, settings) = (&self.inner.ports, &self.inner.settings);
         let handler = settings.handlers.get(&plan.pod.info.runtime_handler);
-        if !handler.is_some_and(|handler| handler.foreign) {
+        let foreign = handler.is_some_and(|handler| handler.foreign);
+        if !foreign && plan.platform_program.is_empty() {
             return Ok(());
         }
         let failed = || format!("failed to prepare the root of container {}", plan.name);
