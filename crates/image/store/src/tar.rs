@@ -1,10 +1,11 @@
 //! Reading tar archives of all forms that images come in: v7, ustar, PAX, GNU and star, sparse files included.
 //!
-//! A pure parser: it touches no file system and trusts nothing. Where forms disagree about a name or a size there is one
-//! rule, that of Go's reader: GNU long names over PAX over the plain header; and the size that is announced is the size that is skipped, so that no two
-//! readers see different entries. Every bound below is far above what real images hold.
+//! A pure parser: it touches no file system and trusts nothing. PAX and GNU's long names count more than the plain header,
+//! for every reader. Where readers differ (Go's, by which images are built, and GNU tar) the archive is refused, so that no
+//! two see different entries in it. Every bound below is far above what real images hold.
 
 mod entry;
+mod extensions;
 mod header;
 mod number;
 mod pax;

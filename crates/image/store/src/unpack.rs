@@ -9,6 +9,7 @@ mod extract;
 mod metadata;
 mod over;
 mod path;
+mod room;
 mod whiteout;
 
 pub use error::UnpackError;
@@ -25,6 +26,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Most owners of one layer: all are recorded.
+const MAX_OWNERS: usize = 1 << 16;
 
 /// What unpacking found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +107,13 @@ fn make(content: &Path, tar_split: &Path, chunks: impl Chunks) -> Result<Made, U
         {
             uids.insert(entry.uid);
             gids.insert(entry.gid);
+            if uids.len().max(gids.len()) > MAX_OWNERS {
+                return Err(UnpackError::Limit {
+                    name: UnpackError::printable(&entry.name),
+                    what: "different owners",
+                    limit: MAX_OWNERS,
+                });
+            }
         }
         unpack_entry(&mut tar, &mut extractor, &entry, &path)?;
     }

@@ -1,5 +1,7 @@
 //! From a blob to the tar in it. What it is, is told by its first bytes: media types lie.
 
+mod bomb;
+
 use std::io::{self, BufReader, Cursor, Read};
 
 use crioxide_store::Compression;
@@ -33,7 +35,8 @@ pub(crate) fn decompress<'a>(
     let mut head = Vec::new();
     (&mut blob).take(MAGIC).read_to_end(&mut head)?;
     let compression = detect(&head);
-    let blob = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(blob));
+    let (blob, taken) = bomb::counted(Cursor::new(head).chain(blob));
+    let blob = BufReader::with_capacity(BUFFER, blob);
     let tar: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(blob),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
@@ -45,7 +48,7 @@ pub(crate) fn decompress<'a>(
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(blob)),
         Compression::Xz => Box::new(XzReader::new_mem_limit(blob, true, MAX_XZ_MEMORY)),
     };
-    Ok((compression, tar))
+    Ok((compression, Box::new(bomb::Bounded::new(tar, taken))))
 }
 
 #[cfg(test)]

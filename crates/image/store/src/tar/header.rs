@@ -92,9 +92,18 @@ impl<'b> Header<'b> {
         if self.format() == Format::V7 {
             return Some((0, 0));
         }
-        let part =
-            |field: &[u8]| number::parse(field).and_then(|number| u32::try_from(number).ok());
-        Some((part(&self.0[329..337])?, part(&self.0[337..345])?))
+        let part = |field: &[u8], limit| {
+            let number = u32::try_from(number::parse(field)?).ok()?;
+            (number < limit).then_some(number)
+        };
+        // As wide as Linux has them: mknod(2) would cut off what is more, and make another device.
+        let (major, minor) = (&self.0[329..337], &self.0[337..345]);
+        Some((part(major, 1 << 12)?, part(minor, 1 << 20)?))
+    }
+
+    /// Whether star and ustar see the same prefix: star has other fields where ustar's prefix ends.
+    pub(super) fn is_one_way_to_read(&self) -> bool {
+        self.format() != Format::Star || self.0[345..476].contains(&0)
     }
 
     /// Old GNU sparse map: four extents, whether more follow, and the size of the whole file.

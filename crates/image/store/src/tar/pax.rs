@@ -3,8 +3,11 @@
 use super::entry::Time;
 use super::number::decimal;
 
-/// The records that matter here. An empty value means that the plain header counts.
-#[derive(Debug, Default, Clone)]
+/// Most extended attributes of one entry; file systems can keep far fewer.
+const MAX_XATTRS: usize = 1024;
+
+/// The records that matter here.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
@@ -18,12 +21,14 @@ pub(super) struct Pax {
 }
 
 /// The sparse records of GNU tar, version 0.0, 0.1 or 1.0.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct PaxSparse {
     pub(super) major: Option<u64>,
     pub(super) minor: Option<u64>,
     pub(super) name: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
+    /// Extents in the map of 0.0 and 0.1, which is told first.
+    pub(super) extents: Option<u64>,
     /// Alternating offsets and lengths, of 0.0 and 0.1.
     pub(super) map: Vec<u64>,
 }
@@ -58,7 +63,16 @@ impl Pax {
         if pax.sparse.map.len() % 2 != 0 {
             return Err("a sparse map has an offset without a length");
         }
+        let extents = (pax.sparse.map.len() / 2) as u64;
+        if extents > 0 && pax.sparse.extents != Some(extents) {
+            return Err("a sparse map has not as many extents as it says");
+        }
         Ok(pax)
+    }
+
+    /// Whether none of the records matters.
+    pub(super) fn says_nothing(&self) -> bool {
+        *self == Self::default()
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
@@ -67,9 +81,12 @@ impl Pax {
         }
         let number = || decimal(value).ok_or("a PAX value is no number");
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.retain(|(known, _)| known != name);
-            self.xattrs.push((name.to_vec(), value.to_vec()));
-            return Ok(());
+            return self.set_xattr(name, value);
+        }
+        // It takes back what a global header said; some readers then take the value itself.
+        let names_something = matches!(key, b"path" | b"linkpath" | b"GNU.sparse.name");
+        if value.is_empty() && names_something {
+            return Err("a PAX name is empty");
         }
         if value.is_empty() {
             return Ok(());
@@ -86,6 +103,10 @@ impl Pax {
             b"GNU.sparse.minor" => self.sparse.minor = Some(number()?),
             b"GNU.sparse.name" => self.sparse.name = Some(name(value)?),
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = Some(number()?),
+            b"GNU.sparse.numblocks" if self.sparse.map.is_empty() => {
+                self.sparse.extents = Some(number()?)
+            }
+            b"GNU.sparse.numblocks" => return Err("a sparse map is out of order"),
             b"GNU.sparse.map" => {
                 for item in value.split(|&byte| byte == b',') {
                     self.sparse.map.push(
@@ -104,6 +125,22 @@ impl Pax {
             }
             _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Pax {
+    fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        // GNU tar writes and reads these for `=` and `%`, others do not.
+        let escaped = |three: &[u8]| three == b"%3D" || three == b"%25";
+        if name.windows(3).any(escaped) {
+            return Err("the name of an extended attribute is escaped");
+        }
+        self.xattrs.retain(|(known, _)| known != name);
+        if self.xattrs.len() == MAX_XATTRS {
+            return Err("more extended attributes than the limit of 1024");
+        }
+        self.xattrs.push((name.to_vec(), value.to_vec()));
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Walking through an archive as a stream.
 
 use super::entry::{Entry, Kind, Sparse, Time};
+use super::extensions::Extensions;
 use super::header::{BLOCK, Format, Header};
 use super::number::decimal;
-use super::pax::Pax;
 use super::{MAX_ENTRIES, MAX_EXTENSION, TarError, sparse};
 use std::io;
 
@@ -33,14 +33,6 @@ pub(crate) struct TarReader<R, O> {
     padding: u64,
 }
 
-/// What extension headers said about the entry that follows them.
-#[derive(Default)]
-struct Extensions {
-    pax: Pax,
-    long_name: Option<Vec<u8>>,
-    long_link: Option<Vec<u8>>,
-}
-
 impl<R: Chunks, O: Observer> TarReader<R, O> {
     pub(crate) fn new(source: R, observer: O) -> Self {
         Self {
@@ -67,6 +59,11 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
         let mut extensions = Extensions::default();
         loop {
             let Some(block) = self.block()? else {
+                if extensions.are_there() {
+                    return Err(TarError::Truncated {
+                        offset: self.offset,
+                    });
+                }
                 self.drain()?;
                 return Ok(None);
             };
@@ -80,14 +77,11 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
                 .size()
                 .ok_or_else(|| self.problem("the size is no number"))?;
             match header.type_flag() {
-                b'x' => {
-                    let records = self.extension(size)?;
-                    extensions.pax =
-                        Pax::parse(&records).map_err(|problem| self.problem(problem))?;
+                flag @ (b'x' | b'g' | b'L' | b'K') => {
+                    let content = self.extension(size)?;
+                    let taken = extensions.take(flag, content);
+                    taken.map_err(|problem| self.problem(problem))?;
                 }
-                b'g' => drop(self.extension(size)?),
-                b'L' => extensions.long_name = Some(until_nul(self.extension(size)?)),
-                b'K' => extensions.long_link = Some(until_nul(self.extension(size)?)),
                 _ => return self.entry(&header, extensions).map(Some),
             }
         }
@@ -127,16 +121,18 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
     }
 
     fn entry(&mut self, header: &Header<'_>, extensions: Extensions) -> Result<Entry, TarError> {
-        let Extensions {
-            pax,
-            long_name,
-            long_link,
-        } = extensions;
-        let long_name = long_name.filter(|name| !name.is_empty());
-        let long_link = long_link.filter(|name| !name.is_empty());
-        let name = long_name.or(pax.path).unwrap_or_else(|| header.name());
+        if !header.is_one_way_to_read() {
+            return Err(self.problem("the name's prefix is longer than star has place for"));
+        }
+        let (name, link, pax) = extensions
+            .names()
+            .map_err(|problem| self.problem(problem))?;
+        let name = name.unwrap_or_else(|| header.name());
         let kind = match header.type_flag() {
             0 if name.ends_with(b"/") => Kind::Directory,
+            b'0' | b'7' if name.ends_with(b"/") => {
+                return Err(self.problem("a file is named as a directory"));
+            }
             b'0' | 0 | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
@@ -150,16 +146,18 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
             extended
                 .or_else(|| plain.and_then(|id| u64::try_from(id).ok()))
                 .and_then(|id| u32::try_from(id).ok())
+                // To the system this one means that nothing is to be changed.
+                .filter(|&id| id != u32::MAX)
         };
         let number =
             |value: Option<i64>| value.ok_or_else(|| self.problem("a header field is no number"));
         let mut entry = Entry {
-            link: long_link.or(pax.link).unwrap_or_else(|| header.link()),
+            link: link.unwrap_or_else(|| header.link()),
             mode: (number(header.mode())? & 0o7777) as u32,
             uid: id(pax.uid, header.uid())
-                .ok_or_else(|| self.problem("the user id is no number from 0 to 2^32-1"))?,
+                .ok_or_else(|| self.problem("the user id is no number from 0 to 2^32-2"))?,
             gid: id(pax.gid, header.gid())
-                .ok_or_else(|| self.problem("the group id is no number from 0 to 2^32-1"))?,
+                .ok_or_else(|| self.problem("the group id is no number from 0 to 2^32-2"))?,
             modified: pax.modified.unwrap_or(Time {
                 seconds: number(header.modified())?,
                 nanoseconds: 0,
@@ -173,7 +171,13 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
             kind,
         };
         if matches!(kind, Kind::CharDevice | Kind::BlockDevice) && header.device().is_none() {
-            return Err(self.problem("a device number is no number"));
+            return Err(self.problem("a device number is none that the system has"));
+        }
+        // Whether content follows is where readers disagree. (A hard link may tell its file's size, which none believes.)
+        let announced = pax.size.or(header.size()).unwrap_or_default();
+        let believed = kind != Kind::HardLink || pax.size.is_some();
+        if kind != Kind::File && announced > 0 && believed {
+            return Err(self.problem("an entry that is no file has content"));
         }
         if kind == Kind::File {
             let size = pax
@@ -413,13 +417,4 @@ impl<R: Chunks, O: Observer> TarReader<R, O> {
             limit,
         }
     }
-}
-
-fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
-    let end = bytes
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(bytes.len());
-    bytes.truncate(end);
-    bytes
 }

@@ -1,9 +1,11 @@
 //! Descriptors of the directories being filled, so that most files cost no path lookup.
 
 use super::UnpackError;
+use super::path::MAX_DEPTH;
 use crioxide_files::InRoot;
+use rustix::io::Errno;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -27,6 +29,10 @@ pub(super) struct Directory {
 pub(super) struct Directories {
     pub(super) root: InRoot,
     recent: Vec<(Vec<u8>, Rc<Directory>)>,
+    /// Whether there may be symlinks, through which a short name can lead deep.
+    links: bool,
+    /// Length of the root's own path, found when there are links.
+    base: Option<usize>,
 }
 
 impl Directories {
@@ -34,6 +40,8 @@ impl Directories {
         Self {
             root,
             recent: Vec::with_capacity(KEPT),
+            links: false,
+            base: None,
         }
     }
 
@@ -48,6 +56,11 @@ impl Directories {
         self.get(components, |root, path| {
             root.open_dir(path).map(InRoot::into_fd)
         })
+    }
+
+    /// From now on names may lead through symlinks.
+    pub(super) fn beware_of_links(&mut self) {
+        self.links = true;
     }
 
     /// Forgets all descriptors: something that may be one of them, or on the way to one, was replaced.
@@ -70,6 +83,9 @@ impl Directories {
         }
         let path = Path::new(OsStr::from_bytes(&key));
         let fd = open(&self.root, path)?;
+        if self.links && self.is_too_deep(&fd) {
+            return Err(UnpackError::deep(&key));
+        }
         let status = rustix::fs::fstat(&fd).map_err(|error| UnpackError::Entry {
             name: UnpackError::printable(&key),
             action: "look at the directory",
@@ -85,4 +101,24 @@ impl Directories {
         self.recent.push((key, Rc::clone(&directory)));
         Ok(directory)
     }
+
+    /// Whether the directory lies deeper than any should, whatever it is called. Where procfs does not say, nothing is
+    /// known; the kernel does not say where the path is longer than any can be.
+    fn is_too_deep(&mut self, fd: &OwnedFd) -> bool {
+        let base = *self
+            .base
+            .get_or_insert_with(|| path_of(&self.root).map_or(0, |path| path.len()));
+        match path_of(fd) {
+            Ok(path) => {
+                let inside = path.get(base..).unwrap_or_default();
+                inside.iter().filter(|&&byte| byte == b'/').count() >= MAX_DEPTH
+            }
+            Err(error) => error == Errno::NAMETOOLONG,
+        }
+    }
+}
+
+fn path_of(fd: impl AsFd) -> Result<Vec<u8>, Errno> {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    Ok(rustix::fs::readlink(link, Vec::new())?.into_bytes())
 }

@@ -20,6 +20,34 @@ pub enum UnpackError {
         /// The name.
         name: String,
     },
+    /// Its directories are nested too deep.
+    #[error("archive entry `{name}`: directories are nested deeper than the limit of {limit}")]
+    Deep {
+        /// The name.
+        name: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The archive needs more room than its file system has.
+    #[error("archive entry `{name}`: no room, {free} bytes are free and {reserve} of them stay so")]
+    NoRoom {
+        /// The name.
+        name: String,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are left to others.
+        reserve: u64,
+    },
+    /// The archive holds more of something than any image.
+    #[error("archive entry `{name}`: {what} beyond the limit of {limit}")]
+    Limit {
+        /// The name.
+        name: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// The archive holds a path twice.
     #[error("archive entry `{name}`: duplicates of file paths not supported")]
     Duplicate {
@@ -70,6 +98,13 @@ impl UnpackError {
     pub(super) fn escapes(name: &[u8]) -> Self {
         Self::Escapes {
             name: Self::printable(name),
+        }
+    }
+
+    pub(super) fn deep(name: &[u8]) -> Self {
+        Self::Deep {
+            name: Self::printable(name),
+            limit: super::path::MAX_DEPTH,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::directories::{Directories, Directory};
 use super::metadata::{self, Defaults};
+use super::room::Room;
 use super::{UnpackError, path};
 use crate::driver::RootMode;
 use crate::staging::remove_tree;
@@ -27,9 +28,15 @@ pub(super) struct Extractor {
     defaults: Defaults,
     /// Times of directories, to be set when nothing is put into them any more.
     times: Vec<(Vec<u8>, Timestamps)>,
+    /// Bytes of the names in `times`.
+    remembered: usize,
     root: RootMode,
     replaced: Replaced,
+    room: Room,
 }
+
+/// Most bytes of directories' names that are kept in memory; a million directories have far less.
+const MAX_REMEMBERED: usize = 128 << 20;
 
 /// Where things go that a later entry replaces.
 enum Replaced {
@@ -54,20 +61,25 @@ impl Extractor {
             directories: Directories::new(root),
             defaults: Defaults::of_process(),
             times: Vec::new(),
+            remembered: 0,
             root: RootMode::OfParent,
             replaced: Replaced::Beside {
                 directory: None,
                 count: 0,
             },
+            room: Room::default(),
         }
     }
 
     /// For a tree that has files already, beside which there is no place.
     pub(super) fn over(root: InRoot) -> Self {
-        Self {
+        let mut extractor = Self {
             replaced: Replaced::Nowhere,
             ..Self::new(root)
-        }
+        };
+        // It may hold some already.
+        extractor.directories.beware_of_links();
+        extractor
     }
 
     /// Removes what is at `path`; nothing being there is no error.
@@ -102,11 +114,19 @@ impl Extractor {
         let Some((name, parent)) = path.split_last() else {
             return self.root_entry(entry).map_err(fail);
         };
+        if parent.len() >= path::MAX_DEPTH {
+            return Err(UnpackError::deep(&entry.name));
+        }
         let parent = self.directories.make(parent)?;
+        self.room
+            .file(&parent.fd, || UnpackError::printable(&entry.name))?;
         let name = OsStr::from_bytes(name);
         match entry.kind {
             Kind::File => self.file(entry, &parent, name, content),
-            Kind::Directory => self.directory(entry, &parent, name, path).map_err(fail),
+            Kind::Directory => {
+                self.directory(entry, &parent, name).map_err(fail)?;
+                self.remember(entry, path)
+            }
             Kind::HardLink => self.hard_link(entry, &parent, name),
             Kind::Symlink => self.symlink(entry, &parent, name).map_err(fail),
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
@@ -169,12 +189,12 @@ impl Extractor {
                     rustix::fs::utimensat(&self.directories.root, ".", &times, AtFlags::empty())
                 }
                 Some((name, parent)) => match self.directories.find(parent) {
-                    Ok(parent) => {
+                    Ok(parent) if is_directory(&parent, OsStr::from_bytes(name)) => {
                         let name = OsStr::from_bytes(name);
                         rustix::fs::utimensat(&parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
                     }
                     // A later entry put something else in its place.
-                    Err(_) => Ok(()),
+                    Ok(_) | Err(_) => Ok(()),
                 },
             };
             match set {
@@ -261,6 +281,8 @@ impl Extractor {
                     break;
                 }
                 file.write_all(piece).map_err(fail("write the content"))?;
+                let name = || UnpackError::printable(&entry.name);
+                self.room.take(piece.len() as u64, &parent.fd, name)?;
             },
             Some(sparse) => {
                 for extent in &sparse.extents {
@@ -280,7 +302,6 @@ impl Extractor {
         entry: &Entry,
         parent: &Rc<Directory>,
         name: &OsStr,
-        path: &[&[u8]],
     ) -> Result<(), (&'static str, io::Error)> {
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let mut existing = false;
@@ -320,7 +341,21 @@ impl Extractor {
                 self.directories.forget();
             }
         }
-        self.times.push((path.join(&b'/'), metadata::times(entry)));
+        Ok(())
+    }
+
+    /// Keeps the time of a directory for the end.
+    fn remember(&mut self, entry: &Entry, path: &[&[u8]]) -> Result<(), UnpackError> {
+        let name = path.join(&b'/');
+        self.remembered += name.len();
+        if self.remembered > MAX_REMEMBERED {
+            return Err(UnpackError::Limit {
+                name: UnpackError::printable(&name),
+                what: "bytes of directories' names",
+                limit: MAX_REMEMBERED,
+            });
+        }
+        self.times.push((name, metadata::times(entry)));
         Ok(())
     }
 
@@ -360,6 +395,7 @@ impl Extractor {
         name: &OsStr,
     ) -> Result<(), (&'static str, io::Error)> {
         let target = OsStr::from_bytes(&entry.link);
+        self.directories.beware_of_links();
         self.make(parent, name, || {
             rustix::fs::symlinkat(target, &parent.fd, name)
         })
@@ -499,6 +535,11 @@ fn write_extent(
 fn open_directory(parent: &Directory, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(&parent.fd, name, flags, Mode::empty())
+}
+
+fn is_directory(parent: &Directory, name: &OsStr) -> bool {
+    rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
 }
 
 fn is_whiteout(parent: &Directory, name: &OsStr) -> bool {

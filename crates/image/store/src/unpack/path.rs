@@ -1,5 +1,8 @@
 //! Names of archive entries as paths inside the layer.
 
+/// Most directories on the way to a file. Whoever walks the tree or removes it may need a descriptor for each.
+pub(super) const MAX_DEPTH: usize = 500;
+
 /// Splits a name into its components, resolving `.` and `..` by text, as upstream does. `None` when it leads out.
 ///
 /// The root itself has no components. An absolute name is taken relative to the root.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// Space taken by what a layer itself adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,8 +85,14 @@ fn walk(root: OwnedFd, flags: OFlags) -> Result<LayerUsage, rustix::io::Errno> {
         inodes: 1,
     };
     let mut linked = HashSet::new();
-    let mut pending = vec![root];
-    while let Some(directory) = pending.pop() {
+    // By name below an open parent: a descriptor for each directory of a wide tree would be too many.
+    let mut pending = vec![(Rc::new(root), c".".to_owned())];
+    while let Some((parent, name)) = pending.pop() {
+        let directory = match rustix::fs::openat(&parent, &name, flags, Mode::empty()) {
+            Ok(found) => Rc::new(found),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(error) => return Err(error),
+        };
         for item in Dir::read_from(&directory)? {
             let item = item?;
             let name = item.file_name();
@@ -103,11 +110,7 @@ fn walk(root: OwnedFd, flags: OFlags) -> Result<LayerUsage, rustix::io::Errno> {
             usage.inodes += 1;
             usage.bytes += status.st_blocks as u64 * 512;
             if is_directory {
-                match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
-                    Ok(found) => pending.push(found),
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                    Err(error) => return Err(error),
-                }
+                pending.push((Rc::clone(&directory), name.to_owned()));
             }
         }
     }

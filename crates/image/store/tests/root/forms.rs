@@ -2,54 +2,10 @@
 
 use crate::support::{TestStore, gnu_tar, layer};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-
-/// Everything about a tree that a layer keeps.
-fn manifest(root: &Path) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut pending = vec![root.to_owned()];
-    while let Some(path) = pending.pop() {
-        let meta = std::fs::symlink_metadata(&path).unwrap();
-        let kind = meta.file_type();
-        let content = if kind.is_file() {
-            format!("{}", crate::support::sha256(&std::fs::read(&path).unwrap()))
-        } else if kind.is_symlink() {
-            format!("{:?}", std::fs::read_link(&path).unwrap())
-        } else {
-            format!("{:x}", meta.rdev())
-        };
-        let links = if kind.is_dir() { 0 } else { meta.nlink() };
-        let mut value = vec![0; 64];
-        let xattr = rustix::fs::lgetxattr(&path, "user.note", &mut value)
-            .map(|count| value[..count].to_vec());
-        let name = path
-            .strip_prefix(root)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
-        let line = format!(
-            "{:o} {}:{} {}.{:09} {links} {content} {xattr:?}",
-            meta.mode(),
-            meta.uid(),
-            meta.gid(),
-            meta.mtime(),
-            meta.mtime_nsec()
-        );
-        found.insert(name, line);
-        if kind.is_dir() {
-            pending.extend(
-                std::fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        }
-    }
-    found
-}
 
 /// A tree with one of everything.
 fn tree(root: &Path, time_digits: usize) {
@@ -122,7 +78,11 @@ pub(crate) fn trees_survive_every_format_of_gnu_tar(driver: &str) {
             return;
         };
         let content = round_trip(&store, &tar);
-        assert_eq!(manifest(&content), manifest(dir.path()), "{format}");
+        assert_eq!(
+            crate::tree::tree(&content),
+            crate::tree::tree(dir.path()),
+            "{format}"
+        );
     }
 }
 
@@ -199,7 +159,7 @@ pub(crate) fn extended_attributes_and_capabilities_are_kept(driver: &str) {
         return;
     };
     let content = round_trip(&store, &tar);
-    assert_eq!(manifest(&content), manifest(dir.path()));
+    assert_eq!(crate::tree::tree(&content), crate::tree::tree(dir.path()));
     let mut value = [0; 64];
     for name in ["file", "owned"] {
         let count =

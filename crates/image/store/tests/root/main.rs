@@ -8,10 +8,12 @@
 mod containers;
 mod crash;
 mod forms;
+mod hostile;
 mod images;
 mod interop;
 mod subvolumes;
 mod support;
+mod tree;
 
 /// Declares the tests for each driver.
 macro_rules! contract {
@@ -46,6 +48,8 @@ contract! {
     forms::sparse_files_survive_every_version,
     forms::extended_attributes_and_capabilities_are_kept,
     forms::whiteouts_hide_what_is_below,
+    hostile::archives_are_refused_or_what_tar_makes_of_them,
+    hostile::layers_cannot_reach_through_those_below,
     images::an_image_is_found_by_all_it_is_called,
     images::names_move_and_leave_their_history,
     images::deleting_takes_the_layers_that_nothing_else_needs,

@@ -281,3 +281,14 @@ pub(crate) fn image(store: &Store, name: &str, tars: &[&[u8]]) -> ImageId {
     store.create_image(new).unwrap();
     id
 }
+
+/// Whether something that may be on its way to be removed is still there when that had its time.
+pub(crate) fn stays(path: &Path) -> bool {
+    for _ in 0..500 {
+        if path.symlink_metadata().is_err() {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    true
+}

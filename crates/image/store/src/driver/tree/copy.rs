@@ -2,14 +2,14 @@
 
 use super::file_system::{DEPTH_MAX, copy_metadata, kind, look_at, names, open_directory};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
-    readlinkat, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Stat, ioctl_ficlone, linkat, mkdirat, mknodat,
+    openat, readlinkat, seek, symlinkat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,26 @@ fn content(from: &OwnedFd, to: &OwnedFd, name: &CStr, status: &Stat) -> io::Resu
     if status.st_size == 0 || ioctl_ficlone(&target, &source).is_ok() {
         return Ok(());
     }
-    // In the kernel, by copy_file_range(2) where it can.
-    io::copy(&mut source, &mut target).map(drop)
+    // Holes stay holes: a few bytes of an archive can be a file of terabytes.
+    let size = u64::try_from(status.st_size).unwrap_or_default();
+    target.set_len(size)?;
+    let mut at = 0;
+    while let Some(start) = found(seek(&source, SeekFrom::Data(at)))? {
+        let end = found(seek(&source, SeekFrom::Hole(start)))?.unwrap_or(size);
+        source.seek(io::SeekFrom::Start(start))?;
+        target.seek(io::SeekFrom::Start(start))?;
+        // In the kernel, by copy_file_range(2) where it can.
+        io::copy(&mut (&source).take(end - start), &mut target)?;
+        at = end;
+    }
+    Ok(())
+}
+
+/// `None` where nothing more of what was looked for comes.
+fn found(at: Result<u64, Errno>) -> io::Result<Option<u64>> {
+    match at {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
