@@ -22,6 +22,7 @@ pub(crate) fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         },
         driver_options: root.storage_option.clone(),
         additional_image_stores: shared.additional_image_stores,
+        partial_images: shared.partial_images,
     })
 }
 

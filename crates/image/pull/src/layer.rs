@@ -5,10 +5,12 @@
 
 pub(crate) mod locks;
 
+mod chunked;
 mod decompress;
 mod error;
 mod pipe;
 
+use std::io::Read;
 use std::sync::Arc;
 
 use crioxide_names::Digest;
@@ -50,7 +52,8 @@ pub(crate) struct StagedLayer {
     pub(crate) index: usize,
     pub(crate) staging: LayerStaging,
     pub(crate) summary: UnpackSummary,
-    pub(crate) compression: Compression,
+    /// How its blob was compressed; `None` if only parts of it were read.
+    pub(crate) compression: Option<Compression>,
 }
 
 impl LayerTask {
@@ -63,15 +66,43 @@ impl LayerTask {
             });
         }
         self.report(0, LayerState::Fetching);
+        let (unpacked, compression) = match chunked::fetch(&self).await? {
+            Some(unpacked) => (unpacked, None),
+            None => {
+                let (unpacked, compression) = self.fetch_whole().await?;
+                (self.proven(unpacked).await?, compression)
+            }
+        };
+        self.report(self.blob.size, LayerState::Unpacked);
+        let (staging, summary) = unpacked;
+        Ok(StagedLayer {
+            index: self.index,
+            staging,
+            summary,
+            compression,
+        })
+    }
+
+    async fn fetch_whole(&self) -> Result<(Unpacked, Option<Compression>), LayerError> {
         let blob = tokio::select! {
             blob = self.source.blob(&self.blob) => blob.map_err(|source| self.fetch_failed(source))?,
             () = self.stopped() => return Err(self.stop_error()),
         };
         let (writer, reader) = pipe();
         let (store, digest) = (self.store.clone(), self.blob.digest.clone());
-        let unpacking = tokio::task::spawn_blocking(move || unpack(&store, &digest, reader));
+        let unpacking = move || unpack(&store, &digest, reader);
+        self.unpack_while(self.feed(blob, writer), unpacking).await
+    }
+
+    /// Unpacks on a thread while `feeding` gives it what it reads. Returns when both have ended.
+    async fn unpack_while<T: Send + 'static>(
+        &self,
+        feeding: impl Future<Output = Result<(), Option<LayerError>>>,
+        unpacking: impl FnOnce() -> Result<T, LayerError> + Send + 'static,
+    ) -> Result<T, LayerError> {
+        let unpacking = tokio::task::spawn_blocking(unpacking);
         let fed = tokio::select! {
-            fed = self.feed(blob, writer) => fed,
+            fed = feeding => fed,
             () = self.stopped() => Err(Some(self.stop_error())),
         };
         let unpacked = unpacking.await.map_err(|source| LayerError::Lost {
@@ -79,37 +110,32 @@ impl LayerTask {
             source,
         })?;
         // When both failed, the reader failed because the feeder did, unless the feeder only lost its reader.
-        let (staging, summary, compression) = match (fed, unpacked) {
-            (Err(Some(error)), _) | (_, Err(error)) => return Err(error),
-            (Ok(()), Ok(unpacked)) => unpacked,
+        match (fed, unpacked) {
+            (Err(Some(error)), _) | (_, Err(error)) => Err(error),
+            (Ok(()), Ok(unpacked)) => Ok(unpacked),
             (Err(None), Ok(_)) => {
                 let source =
                     std::io::Error::other("the compressed content ends before the blob does");
-                return Err(LayerError::Decompress {
+                Err(LayerError::Decompress {
                     digest: self.blob.digest.clone(),
                     source,
-                });
+                })
             }
-        };
-        if let Some(wanted) = &self.diff_id
-            && summary.diff_id != *wanted
-        {
-            let actual = summary.diff_id.clone();
-            tokio::task::spawn_blocking(move || drop(staging))
-                .await
-                .ok();
-            return Err(LayerError::WrongDiffId {
-                digest: self.blob.digest.clone(),
-                wanted: wanted.clone(),
-                actual,
-            });
         }
-        self.report(self.blob.size, LayerState::Unpacked);
-        Ok(StagedLayer {
-            index: self.index,
-            staging,
-            summary,
-            compression,
+    }
+
+    /// What was unpacked, if its tar is the one that the image's config says.
+    async fn proven(&self, (staging, summary): Unpacked) -> Result<Unpacked, LayerError> {
+        let Some(wanted) = self.diff_id.as_ref().filter(|id| **id != summary.diff_id) else {
+            return Ok((staging, summary));
+        };
+        tokio::task::spawn_blocking(move || drop(staging))
+            .await
+            .ok();
+        Err(LayerError::WrongDiffId {
+            digest: self.blob.digest.clone(),
+            wanted: wanted.clone(),
+            actual: summary.diff_id,
         })
     }
 
@@ -186,18 +212,30 @@ impl LayerTask {
     }
 }
 
-type Unpacked = (LayerStaging, UnpackSummary, Compression);
+type Unpacked = (LayerStaging, UnpackSummary);
 
-fn unpack(store: &Store, digest: &Digest, reader: PipeReader) -> Result<Unpacked, LayerError> {
+fn unpack(
+    store: &Store,
+    digest: &Digest,
+    reader: PipeReader,
+) -> Result<(Unpacked, Option<Compression>), LayerError> {
+    let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
+        digest: digest.clone(),
+        source,
+    })?;
+    Ok((unpack_tar(store, digest, tar)?, Some(compression)))
+}
+
+fn unpack_tar(
+    store: &Store,
+    digest: &Digest,
+    tar: impl Read + Send,
+) -> Result<Unpacked, LayerError> {
     let store_failed = |source| LayerError::Store {
         digest: digest.clone(),
         source: Box::new(source),
     };
     let mut staging = store.stage_layer().map_err(store_failed)?;
-    let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
-        digest: digest.clone(),
-        source,
-    })?;
     let summary = staging.unpack(tar).map_err(store_failed)?;
-    Ok((staging, summary, compression))
+    Ok((staging, summary))
 }

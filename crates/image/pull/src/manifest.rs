@@ -59,6 +59,7 @@ pub(crate) struct Descriptor {
     pub(crate) size: u64,
     /// Other servers that have it.
     pub(crate) urls: Vec<String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// Why a manifest cannot be used.
@@ -261,6 +262,7 @@ impl RawDescriptor {
             digest,
             size,
             urls: self.urls,
+            annotations: self.annotations,
         })
     }
 

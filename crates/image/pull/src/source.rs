@@ -7,6 +7,8 @@ mod file;
 mod oci_layout;
 mod registry;
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use crioxide_names::{Digest, ImageReference};
@@ -56,6 +58,15 @@ pub(crate) trait Source: Send + Sync {
 
     /// A blob. Its size and digest are for the reader to verify.
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob, SourceError>;
+
+    /// A part of a blob; `None` where only the whole can be had.
+    async fn blob_part(
+        &self,
+        _descriptor: &Descriptor,
+        _part: Range<u64>,
+    ) -> Result<Option<Blob>, SourceError> {
+        Ok(None)
+    }
 
     /// The size of a blob of which only the digest is known.
     async fn blob_size(&self, digest: &Digest) -> Result<u64, SourceError>;

@@ -5,9 +5,11 @@ pub(crate) use delete::Trash;
 mod error;
 pub(crate) mod id;
 mod original;
+mod search;
 mod stage;
 
 pub use error::LayerError;
+pub use search::{LayerFile, LayerFileError};
 pub use stage::{LayerStaging, NewLayer};
 
 use crate::records::RecordsError;

@@ -26,7 +26,7 @@ pub use containers::{ContainerError, NewContainer};
 pub use driver::DriverError;
 pub use images::{BigData, ImageError, NewImage};
 pub use layers::id::{LayerId, ParseLayerIdError};
-pub use layers::{LayerError, LayerStaging, NewLayer};
+pub use layers::{LayerError, LayerFile, LayerFileError, LayerStaging, NewLayer};
 pub use mounts::{MountAccess, MountError, MountIds, MountOptions, UnmountForce, Volatility};
 pub use record::big_data::big_data_file_name;
 pub use record::{
@@ -39,7 +39,9 @@ pub use store::conf::{StorageConf, StorageConfError};
 pub use store::options::{DriverOptionError, StoreOptions};
 pub use store::{OpenError, Store};
 pub use tar::TarError;
-pub use tar_split::{LayerTar, LayerTarError};
+pub use tar_split::{
+    FileContent, LayerTar, LayerTarError, TarSplitEntry, TarSplitError, TarSplitReader, content_crc,
+};
 pub use unpack::{UnpackError, UnpackSummary, apply_changes};
 pub use upkeep::check::{CheckDepth, CheckError, Finding};
 pub use upkeep::garbage::{CollectError, Collected};

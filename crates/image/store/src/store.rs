@@ -37,6 +37,7 @@ pub struct Store {
     container_staging: StagingArea,
     image_staging: Option<StagingArea>,
     pub(crate) reaper: Reaper,
+    partial_images: bool,
     /// For files beside the records, which may be on another mount than the layers.
     pub(crate) file_staging: StagingArea,
 }
@@ -149,6 +150,7 @@ impl Store {
             container_staging: StagingArea::new(driver.staging_home(LayerUse::Container)),
             image_staging,
             reaper: Reaper::default(),
+            partial_images: options.partial_images,
             file_staging: StagingArea::new(layout.layers().join("tmp")),
             driver,
             layout,
@@ -170,6 +172,11 @@ impl Store {
     /// The name of the storage driver.
     pub fn driver_name(&self) -> &'static str {
         self.layout.driver
+    }
+
+    /// Whether of a layer that says where its files are only those should be fetched that no local layer has.
+    pub fn partial_images(&self) -> bool {
+        self.partial_images
     }
 
     /// Writes everything to the device that was written to the file systems of images and layers so far.

@@ -2,9 +2,11 @@
 //!
 //! A gzip of JSON lines in archive order: raw segments (headers, padding) and references to file content with a CRC.
 
+mod reader;
 mod replay;
 mod writer;
 
+pub use reader::{FileContent, TarSplitEntry, TarSplitError, TarSplitReader};
 pub use replay::{LayerTar, LayerTarError};
 pub(crate) use writer::TarSplitWriter;
 
@@ -12,7 +14,8 @@ use crc_fast::CrcAlgorithm;
 use serde::{Deserialize, Serialize};
 
 /// The checksum of file content; big-endian in the file.
-pub(crate) fn content_crc() -> crc_fast::Digest {
+#[must_use]
+pub fn content_crc() -> crc_fast::Digest {
     crc_fast::Digest::new(CrcAlgorithm::Crc64GoIso)
 }
 

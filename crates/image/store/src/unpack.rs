@@ -15,6 +15,11 @@ mod whiteout;
 pub use error::UnpackError;
 pub use over::apply_changes;
 
+/// The name of an archive's entry as a path inside the layer; `None` when it leads out.
+pub(crate) fn clean_path(name: &[u8]) -> Option<Vec<u8>> {
+    path::clean(name).map(|components| components.join(&b'/'))
+}
+
 use self::extract::{ContentSource, Extractor};
 use crate::driver::RootMode;
 use crate::tar::{Chunks, Entry, Kind, Observer, TarError, TarReader};

@@ -266,6 +266,7 @@ fn open_store(config: &Config) -> Result<Store, StartError> {
         driver,
         driver_options: root.storage_option.clone(),
         additional_image_stores: shared.additional_image_stores,
+        partial_images: shared.partial_images,
     })
     .map_err(StartError::part(format!(
         "open the store at {}",

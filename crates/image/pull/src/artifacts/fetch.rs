@@ -238,6 +238,7 @@ impl Content {
             digest: Digest::parse(&self.digest).map_err(|e| e.to_string())?,
             size: self.size,
             urls: self.urls,
+            annotations: Default::default(),
         })
     }
 }

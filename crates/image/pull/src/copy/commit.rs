@@ -44,9 +44,12 @@ fn commit_layers(
         let id = ids[layer.index].clone();
         let parent = layer.index.checked_sub(1).map(|below| ids[below].clone());
         let mut new = NewLayer::unpacked(id.clone(), parent, layer.summary);
-        new.compressed_digest = Some(blob.digest.clone());
-        new.compressed_size = blob.size;
-        new.compression = layer.compression;
+        // Of a blob that was not read whole nobody knows whether it is what its digest says.
+        if let Some(compression) = layer.compression {
+            new.compressed_digest = Some(blob.digest.clone());
+            new.compressed_size = blob.size;
+            new.compression = compression;
+        }
         store
             .commit_layer(layer.staging, new)
             .map_err(|source| LayerError::Store {

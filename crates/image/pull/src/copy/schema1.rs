@@ -32,6 +32,7 @@ impl Copier {
                 digest: digest.clone(),
                 size: source.blob_size(digest).await?,
                 urls: Vec::new(),
+                annotations: Default::default(),
             });
         }
         audience.report(&ProgressEvent::Resolved {
@@ -68,6 +69,7 @@ impl Copier {
                 digest: ContentHasher::digest_of(Algorithm::Sha256, &config),
                 size: config.len() as u64,
                 urls: Vec::new(),
+                annotations: Default::default(),
             },
             layers,
         };

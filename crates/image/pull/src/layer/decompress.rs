@@ -12,7 +12,7 @@ const BUFFER: usize = 256 << 10;
 /// Longest sequence that tells a compression (bytes).
 const MAGIC: u64 = 6;
 /// Memory that a zstd frame may ask for, as a power of two (128 MiB).
-const MAX_ZSTD_WINDOW: u32 = 27;
+pub(super) const MAX_ZSTD_WINDOW: u32 = 27;
 /// Memory that an xz block may ask for (KiB); the highest preset needs 65 MiB.
 const MAX_XZ_MEMORY: u32 = 160 << 10;
 

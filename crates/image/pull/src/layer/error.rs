@@ -45,6 +45,14 @@ pub enum LayerError {
         /// What came.
         actual: Digest,
     },
+    /// Parts of its blob cannot be fetched any more.
+    #[error("layer `{digest}`: {reason}")]
+    Partial {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
     /// Its compression is unknown.
     #[error("decompress layer `{digest}`")]
     Decompress {

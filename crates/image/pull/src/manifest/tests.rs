@@ -87,6 +87,7 @@ fn a_synthesized_manifest_parses_back() {
         digest: Digest::parse(&digest(digit)).unwrap(),
         size: 7,
         urls: Vec::new(),
+        annotations: Default::default(),
     };
     let bytes = synthesize(&content('1'), &[content('2'), content('3')]);
     let Manifest::Image(image) = parse(std::str::from_utf8(&bytes).unwrap()).unwrap() else {

@@ -70,6 +70,7 @@ impl DockerArchiveSource {
                 digest: digest.clone(),
                 size,
                 urls: Vec::new(),
+                annotations: Default::default(),
             });
         }
         let digest = ContentHasher::digest_of(Algorithm::Sha256, &config);
@@ -78,6 +79,7 @@ impl DockerArchiveSource {
             digest: digest.clone(),
             size: config.len() as u64,
             urls: Vec::new(),
+            annotations: Default::default(),
         };
         let bytes = synthesize(&described, &layers);
         let manifest = RawManifest {

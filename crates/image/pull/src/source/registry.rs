@@ -1,11 +1,12 @@
 //! A registry as a source.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use crioxide_names::Digest;
 use crioxide_registry::{
-    Endpoint, FetchedManifest, Manifest, Repository, Signature, SignaturePlace, Wanted,
+    Endpoint, FetchError, FetchedManifest, Manifest, Repository, Signature, SignaturePlace, Wanted,
 };
 
 use super::{Blob, RawManifest, Source, SourceError};
@@ -73,6 +74,25 @@ impl Source for RegistrySource {
             .open_blob(&descriptor.digest, descriptor.size)
             .await?;
         Ok(Blob::Remote(Box::new(stream)))
+    }
+
+    async fn blob_part(
+        &self,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<Option<Blob>, SourceError> {
+        if !descriptor.urls.is_empty() {
+            return Ok(None);
+        }
+        match self
+            .repository
+            .open_blob_part(&descriptor.digest, part)
+            .await
+        {
+            Ok(stream) => Ok(Some(Blob::Remote(Box::new(stream)))),
+            Err(FetchError::NoRanges { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn signatures(

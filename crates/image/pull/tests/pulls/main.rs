@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 mod auth;
+mod chunked;
 mod debian_registry;
 mod faults;
 mod files;

@@ -78,6 +78,10 @@ impl Reply {
         self
     }
 
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
         self.cut = Some(bytes);
         self

@@ -1,5 +1,6 @@
 //! Blobs: streams that survive cut connections.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,19 +15,23 @@ use super::{FetchError, OnStall, Phase, Repository};
 /// Progress of this size makes earlier failures forgotten (bytes).
 const FORGIVING_PROGRESS: u64 = 1 << 20;
 
-/// The content of a blob, exactly as long as promised. Its digest is for the reader to verify.
+/// The content of a blob, or a part of it, exactly as long as promised. Its digest is for the reader to verify.
 #[derive(Debug)]
 pub struct BlobStream {
     repository: Arc<Repository>,
     what: String,
     target: Target,
-    size: u64,
-    received: u64,
-    /// Bytes at the head of the response that were received before.
+    /// Whether only a part is wanted, which the registry must be able to give.
+    is_part: bool,
+    start: u64,
+    /// Where in the blob the next byte is.
+    position: u64,
+    end: u64,
+    /// Bytes at the head of the response that are not wanted, as they were received before.
     skip: u64,
     response: Option<Response>,
     failures: u32,
-    /// Where the last failure was.
+    /// The position of the last failure.
     failed_at: u64,
     delay: Duration,
 }
@@ -40,7 +45,21 @@ impl Repository {
     ) -> Result<BlobStream, FetchError> {
         let what = format!("blob `{digest}` of `{}`", self.name());
         let target = Target::Below(format!("{}/blobs/{digest}", self.path));
-        self.open(what, target, size).await
+        self.open(what, target, 0..size, false).await
+    }
+
+    /// Opens a part of a blob.
+    ///
+    /// # Errors
+    /// [`FetchError::NoRanges`] where the registry gives blobs as a whole only.
+    pub async fn open_blob_part(
+        self: &Arc<Self>,
+        digest: &Digest,
+        part: Range<u64>,
+    ) -> Result<BlobStream, FetchError> {
+        let what = format!("a part of blob `{digest}` of `{}`", self.name());
+        let target = Target::Below(format!("{}/blobs/{digest}", self.path));
+        self.open(what, target, part, true).await
     }
 
     /// Opens a blob of `size` bytes that the registry says is at `url` on another server. That server is not shown any
@@ -52,7 +71,7 @@ impl Repository {
     ) -> Result<BlobStream, FetchError> {
         let what = format!("a foreign blob of `{}`", self.name());
         let target = Target::Foreign(self.foreign_url(&what, url)?);
-        self.open(what, target, size).await
+        self.open(what, target, 0..size, false).await
     }
 
     /// The size of a blob (bytes), as the registry says it.
@@ -80,18 +99,21 @@ impl Repository {
         self: &Arc<Self>,
         what: String,
         target: Target,
-        size: u64,
+        range: Range<u64>,
+        is_part: bool,
     ) -> Result<BlobStream, FetchError> {
         let mut stream = BlobStream {
             repository: self.clone(),
             what,
             target,
-            size,
-            received: 0,
+            is_part,
+            start: range.start,
+            position: range.start,
+            end: range.end,
             skip: 0,
             response: None,
             failures: 0,
-            failed_at: 0,
+            failed_at: range.start,
             delay: self.client.settings.retry.first_delay,
         };
         stream.response = Some(stream.request().await?);
@@ -100,13 +122,7 @@ impl Repository {
 }
 
 impl BlobStream {
-    /// Size of the whole blob (bytes).
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The next piece, never empty; `None` after exactly `size` bytes.
+    /// The next piece, never empty; `None` after exactly as many bytes as are due.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
             let piece = match self.piece().await {
@@ -124,11 +140,11 @@ impl BlobStream {
             self.skip -= skipped;
             let skipped = usize::try_from(skipped).unwrap_or(bytes.len());
             let bytes = bytes.split_off(skipped);
-            self.received += bytes.len() as u64;
-            if self.received > self.size {
+            self.position += bytes.len() as u64;
+            if self.position > self.end {
                 return Err(FetchError::TooLarge {
                     what: self.what.clone(),
-                    limit: self.size,
+                    limit: self.end - self.start,
                 });
             }
             if !bytes.is_empty() {
@@ -158,7 +174,7 @@ impl BlobStream {
         let host = || self.repository.host.clone();
         match tokio::time::timeout(limit, response.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(Some(bytes)),
-            Ok(Ok(None)) if self.received == self.size => Ok(None),
+            Ok(Ok(None)) if self.position == self.end => Ok(None),
             Ok(Ok(None)) => Err(self.interrupted(None)),
             Ok(Err(error)) => Err(self.interrupted(Some(error.without_url()))),
             Err(_) => Err(FetchError::Timeout {
@@ -174,7 +190,7 @@ impl BlobStream {
         FetchError::Interrupted {
             what: self.what.clone(),
             host: self.repository.host.clone(),
-            received: self.received,
+            received: self.position - self.start,
             source,
         }
     }
@@ -182,8 +198,12 @@ impl BlobStream {
     /// Asks for what is missing.
     async fn request(&mut self) -> Result<Response, FetchError> {
         let mut headers = Vec::new();
-        if self.received > 0 {
-            headers.push((RANGE, format!("bytes={}-", self.received)));
+        if self.is_part {
+            // The last byte is named, not the one behind it.
+            let last = self.end.saturating_sub(1);
+            headers.push((RANGE, format!("bytes={}-{last}", self.position)));
+        } else if self.position > 0 {
+            headers.push((RANGE, format!("bytes={}-", self.position)));
         }
         let response = self
             .repository
@@ -191,16 +211,22 @@ impl BlobStream {
             .await?;
         let at = match response.status() {
             StatusCode::PARTIAL_CONTENT => self.range_start(&response)?,
+            _ if self.is_part => {
+                return Err(FetchError::NoRanges {
+                    what: self.what.clone(),
+                    host: self.repository.host.clone(),
+                });
+            }
             _ => 0, // the server does not know ranges: what is known already is read again
         };
-        let missing = self.size.saturating_sub(at);
+        let missing = self.end.saturating_sub(at);
         if let Some(length) = response.content_length()
             && length != missing
         {
             let reason = format!("it sends {length} bytes where {missing} are due");
             return Err(self.protocol(reason));
         }
-        self.skip = self.received - at;
+        self.skip = self.position - at;
         Ok(response)
     }
 
@@ -214,7 +240,7 @@ impl BlobStream {
             .and_then(|range| range.split('-').next())
             .and_then(|start| start.trim().parse::<u64>().ok());
         match start {
-            Some(start) if start <= self.received => Ok(start),
+            Some(start) if start <= self.position => Ok(start),
             _ => Err(self.protocol(format!(
                 "a partial answer with Content-Range `{}`",
                 range.unwrap_or_default()
@@ -234,16 +260,16 @@ impl BlobStream {
     async fn back_off(&mut self, error: FetchError) -> Result<(), FetchError> {
         let policy = self.repository.client.settings.retry;
         self.response = None;
-        if self.received >= self.failed_at + FORGIVING_PROGRESS {
+        if self.position >= self.failed_at + FORGIVING_PROGRESS {
             self.failures = 0;
             self.delay = policy.first_delay;
         }
         self.failures += 1;
-        self.failed_at = self.received;
+        self.failed_at = self.position;
         if self.failures >= policy.attempts {
             return Err(error);
         }
-        tracing::debug!(what = self.what, received = self.received, %error, "resuming after a cut connection");
+        tracing::debug!(what = self.what, position = self.position, %error, "resuming after a cut connection");
         tokio::time::sleep(self.delay).await;
         self.delay = (self.delay * 2).min(policy.max_delay);
         Ok(())

@@ -73,6 +73,14 @@ pub enum FetchError {
         /// What went wrong; absent when the body simply ended early.
         source: Option<reqwest::Error>,
     },
+    /// The registry gives the whole where a part was asked for.
+    #[error("fetch {what}: `{host}` knows no ranges")]
+    NoRanges {
+        /// The thing.
+        what: String,
+        /// Host with port.
+        host: String,
+    },
     /// The registry does not have it.
     #[error("fetch {what}: not found{detail}")]
     NotFound {

@@ -1,6 +1,7 @@
 //! `storage.conf`: the defaults that all tools using the store share.
 
 use crate::StoreOptions;
+use crate::store::options::boolean;
 use crioxide_files::{ReadLimitedError, read_to_string_limited};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub struct StorageConf {
     pub image_store: Option<PathBuf>,
     /// `additionalimagestores`.
     pub additional_image_stores: Vec<PathBuf>,
+    /// `enable_partial_images` of `pull_options`, on if it is not there.
+    pub partial_images: Option<bool>,
     /// The options as `<driver>.<key>=<value>` entries.
     pub driver_options: Vec<String>,
 }
@@ -86,6 +89,7 @@ impl StorageConf {
             driver: self.driver.clone(),
             driver_options: self.driver_options.clone(),
             additional_image_stores: self.additional_image_stores.clone(),
+            partial_images: self.partial_images.unwrap_or(defaults.partial_images),
         }
     }
 
@@ -120,8 +124,16 @@ struct Storage {
 #[serde(default)]
 struct Options {
     additionalimagestores: Vec<PathBuf>,
+    pull_options: PullOptions,
     #[serde(flatten)]
     rest: toml::Table,
+}
+
+/// Values are text, so that new ones need no new type.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PullOptions {
+    enable_partial_images: String,
 }
 
 /// Keys of `[storage.options]` that overlay takes as well as its own table.
@@ -176,6 +188,7 @@ impl File {
             run_root: path(runroot),
             image_store: path(imagestore),
             additional_image_stores: options.additionalimagestores,
+            partial_images: boolean(&options.pull_options.enable_partial_images),
             driver,
         }
     }
@@ -197,12 +210,13 @@ mod tests {
         let conf = conf(
             "[storage]\ndriver = \"overlay\"\nrunroot = \"/r\"\ngraphroot = \"/g\"\n\
              [storage.options]\nadditionalimagestores = [\"/ro\"]\nignore_chown_errors = \"true\"\nsize = \"\"\n\
-             pull_options = {enable_partial_images = \"true\"}\n\
+             pull_options = {enable_partial_images = \"false\", use_hard_links = \"true\"}\n\
              [storage.options.overlay]\nmountopt = \"nodev,metacopy=on\"\n[storage.options.vfs]\nx = \"1\"\n",
         );
         let options = conf.unwrap().store_options();
         assert_eq!(options.graph_root, Path::new("/g"));
         assert_eq!(options.run_root, Path::new("/r"));
+        assert!(!options.partial_images);
         assert_eq!(options.additional_image_stores, [PathBuf::from("/ro")]);
         assert_eq!(
             options.driver_options,

@@ -20,6 +20,8 @@ pub struct StoreOptions {
     pub driver_options: Vec<String>,
     /// Roots of read-only stores that are searched after the own one.
     pub additional_image_stores: Vec<PathBuf>,
+    /// Whether of a layer that says where its files are only those are fetched that no local layer has.
+    pub partial_images: bool,
 }
 
 impl Default for StoreOptions {
@@ -31,6 +33,7 @@ impl Default for StoreOptions {
             driver: String::new(),
             driver_options: Vec::new(),
             additional_image_stores: Vec::new(),
+            partial_images: true,
         }
     }
 }
@@ -199,7 +202,7 @@ impl BtrfsOptions {
     }
 }
 
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -1,26 +1,20 @@
 //! Reproducing a layer's tar from its tar-split file and its content.
 
-use super::{FILE, Line, SEGMENT, content_crc};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use super::{TarSplitEntry, TarSplitError, TarSplitReader, content_crc};
 use crc_fast::Digest;
 use crioxide_files::InRoot;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Longest line: a segment of the largest header that any writer keeps in one piece.
-const MAX_LINE: u64 = 8 << 20;
-
 /// The uncompressed tar of a layer, as a stream. Content that was changed is an error, not other bytes.
 pub struct LayerTar {
-    lines: BufReader<MultiGzDecoder<File>>,
+    lines: TarSplitReader<MultiGzDecoder<File>>,
     root: InRoot,
-    line: Vec<u8>,
     current: Current,
 }
 
@@ -35,7 +29,7 @@ enum Current {
         name: PathBuf,
         remaining: u64,
         crc: Box<Digest>,
-        expected: [u8; 8],
+        expected: u64,
     },
 }
 
@@ -75,50 +69,28 @@ pub enum LayerTarError {
 
 impl LayerTar {
     pub(crate) fn new(tar_split: File, root: InRoot) -> Self {
-        let lines = BufReader::with_capacity(64 << 10, MultiGzDecoder::new(tar_split));
         Self {
-            lines,
+            lines: TarSplitReader::new(MultiGzDecoder::new(tar_split)),
             root,
-            line: Vec::new(),
             current: Current::Between,
         }
     }
 
     /// Goes to the next line; `false` at the end.
     fn advance(&mut self) -> io::Result<bool> {
-        self.line.clear();
-        let count = (&mut self.lines)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut self.line)?;
-        if count == 0 {
-            return Ok(false);
-        }
-        let line: Line = serde_json::from_slice(&self.line)
-            .map_err(|_| self.problem("a line is no JSON entry"))?;
-        let payload = match &line.payload {
-            Some(text) => STANDARD
-                .decode(text)
-                .map_err(|_| self.problem("a payload is no base64"))?,
-            None => Vec::new(),
-        };
-        self.current = match line.kind {
-            SEGMENT => Current::Segment {
-                bytes: payload,
-                taken: 0,
-            },
-            FILE if line.size == 0 => Current::Between,
-            FILE => {
-                let name = if line.name_raw.is_empty() {
-                    line.name.into_bytes()
-                } else {
-                    STANDARD
-                        .decode(&line.name_raw)
-                        .map_err(|_| self.problem("a name is no base64"))?
-                };
+        let entry = self.lines.next_entry().map_err(|error| match error {
+            TarSplitError::Read(source) => source,
+            TarSplitError::Line(problem) => io::Error::other(LayerTarError::Line {
+                root: self.root.path().to_owned(),
+                problem,
+            }),
+        })?;
+        self.current = match entry {
+            None => return Ok(false),
+            Some(TarSplitEntry::Segment(bytes)) => Current::Segment { bytes, taken: 0 },
+            Some(TarSplitEntry::File { content, .. }) if content.size == 0 => Current::Between,
+            Some(TarSplitEntry::File { name, content }) => {
                 let name = PathBuf::from(OsString::from_vec(name));
-                let expected = payload
-                    .try_into()
-                    .map_err(|_| self.problem("a checksum has not 8 bytes"))?;
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let file = self
                     .root
@@ -127,21 +99,13 @@ impl LayerTar {
                 Current::Content {
                     file,
                     name,
-                    remaining: line.size,
+                    remaining: content.size,
                     crc: Box::new(content_crc()),
-                    expected,
+                    expected: content.crc,
                 }
             }
-            _ => return Err(self.problem("an entry has an unknown type")),
         };
         Ok(true)
-    }
-
-    fn problem(&self, problem: &'static str) -> io::Error {
-        io::Error::other(LayerTarError::Line {
-            root: self.root.path().to_owned(),
-            problem,
-        })
     }
 }
 
@@ -186,9 +150,7 @@ impl Read for LayerTar {
                         crc.update(&into[..count]);
                         return Ok(count);
                     }
-                    let actual = std::mem::replace(&mut **crc, content_crc())
-                        .finalize()
-                        .to_be_bytes();
+                    let actual = std::mem::replace(&mut **crc, content_crc()).finalize();
                     if actual != *expected {
                         return Err(changed(name));
                     }
