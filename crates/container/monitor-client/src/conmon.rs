@@ -7,6 +7,7 @@
 mod arguments;
 mod control;
 mod create;
+mod orphan;
 mod process;
 
 use std::path::PathBuf;

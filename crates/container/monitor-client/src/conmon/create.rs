@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::{Conmon, ConmonProgram, arguments, find};
+use super::{Conmon, ConmonProgram, arguments, find, orphan::end_orphans};
 use crate::{MonitorError, Spawner};
 
 /// How long conmon's first process may take to fork the one that stays.
@@ -142,7 +142,10 @@ impl ConmonProgram {
                 source,
             })?;
             drop((theirs, wait));
-            let answer = answer(ours).await.map_err(talk)?;
+            let answer = tokio::select! {
+                answer = answer(ours) => answer.map_err(talk)?,
+                never = end_orphans(&request.bundle, &request.id) => match never {},
+            };
             if answer.is_empty() && code != 0 {
                 return Err(ConmonError::Refused {
                     path: self.path.clone(),
@@ -155,7 +158,10 @@ impl ConmonProgram {
             let answer: Answer = serde_json::from_slice(&answer)
                 .map_err(|source| ConmonError::BadAnswer { source })?;
             if answer.pid <= 0 {
-                let message = answer.message.trim().to_owned();
+                let message = match answer.message.trim() {
+                    "" => "the runtime ended without a word".to_owned(),
+                    message => message.to_owned(),
+                };
                 return Err(ConmonError::Runtime { message });
             }
             let conmon = find(&request.bundle, &request.id).ok_or_else(|| ConmonError::Lost {

@@ -1,14 +1,16 @@
 //! The real conmon as a handler's monitor, one per container, with runc behind it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1::ContainerState;
-use crioxide_test_support::waiting::eventually;
-use crioxide_test_support::{TestNode, requirements, skip_unless};
+use crioxide_test_support::waiting::{LIMIT, eventually, scaled};
+use crioxide_test_support::{NodeOptions, TestNode, requirements, skip_unless};
 use rustix::process::{Pid, Signal, kill_process};
+use tonic::Code;
 
-use crate::scene::{Scene, possible};
+use crate::scene::{Scene, possible, refused};
 use crate::survival::restart::{End, container_pid, parent_of};
 
 const HANDLER: &str = "conmon";
@@ -98,6 +100,41 @@ async fn a_killed_one_leaves_the_container_usable() -> Result<()> {
     // Nobody was there to see how it ended, unless the kernel still had it.
     let status = node.client.container_status(&id).await?;
     ensure!([137, 255].contains(&status.exit_code), "{status:?}");
+    scene.node.finish().await
+}
+
+/// A runtime that is killed when the container's process is there already: conmon would wait for the end of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_runtime_holds_nobody_up() -> Result<()> {
+    skip_unless!(conmon_possible());
+    let program = |name| requirements::program(name).map_err(anyhow::Error::msg);
+    let (runc, conmon) = (program("runc")?, program("conmon")?);
+    let state = tempfile::tempdir()?;
+    let dying = state.path().join("runc");
+    let script = format!(
+        "#!/bin/sh\n{} \"$@\" || exit\ncase \"$*\" in *create*) kill -KILL $$;; esac\n",
+        runc.display()
+    );
+    std::fs::write(&dying, script)?;
+    std::fs::set_permissions(&dying, std::fs::Permissions::from_mode(0o755))?;
+    let options = NodeOptions {
+        more_tables: format!(
+            "[crio.runtime.runtimes.dying]\nruntime_path = \"{}\"\nruntime_root = \"{}\"\n\
+             monitor_path = \"{}\"\nmonitor_cgroup = \"pod\"\n",
+            dying.display(),
+            state.path().join("state").display(),
+            conmon.display()
+        ),
+        ..NodeOptions::default()
+    };
+    let scene = Scene::start_with(options).await?;
+    let node = &scene.node;
+    let pod = node.pod("held-up");
+    let pod_id = node.client.run_pod(&pod, "dying").await?;
+    let container = node.container("main", &scene.image, &["sleep", "600"]);
+    let made = tokio::time::timeout(scaled(LIMIT), node.client.create(&pod_id, &container, &pod));
+    let made = made.await.context("the creation is stuck")?;
+    refused(made, &[Code::Unknown], &["container create failed"])?;
     scene.node.finish().await
 }
 
