@@ -189,6 +189,12 @@ fn backend(
         driver,
         no_pivot: config.runtime.no_pivot,
         log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
+        filter_agents_dir: config
+            .api
+            .listen
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .join("seccomp"),
         criu: search("criu"),
     };
     let limit = startup.child_open_files;

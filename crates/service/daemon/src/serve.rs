@@ -192,6 +192,7 @@ async fn follow(engine: Engine, mut events: mpsc::UnboundedReceiver<BackendEvent
         match event {
             BackendEvent::Exited(report) => engine.container_exited(report).await,
             BackendEvent::MonitorLost(pod) => engine.monitor_lost(&pod).await,
+            BackendEvent::CallHeld(id, call) => engine.call_held(&id, &call),
         }
     }
 }

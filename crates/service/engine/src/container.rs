@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     events::Announced,
+    ops::HeldCalls,
     ports::{ProcessId, RecordDirs},
     view::ContainerEntry,
 };
@@ -54,6 +55,7 @@ pub(crate) struct Container {
     pub(crate) saving: Mutex<()>,
     pub(crate) announced: std::sync::Mutex<Announced>,
     pub(crate) entry: ContainerEntry,
+    pub(crate) held_calls: std::sync::Mutex<HeldCalls>,
 }
 
 impl Container {
@@ -112,6 +114,13 @@ impl Container {
     /// What readers of events know; held while they are told more.
     pub(crate) fn announced(&self) -> std::sync::MutexGuard<'_, Announced> {
         self.announced
+            .lock()
+            .expect("no holder of this lock panics")
+    }
+
+    /// Its forbidden system calls.
+    pub(crate) fn held_calls(&self) -> std::sync::MutexGuard<'_, HeldCalls> {
+        self.held_calls
             .lock()
             .expect("no holder of this lock panics")
     }

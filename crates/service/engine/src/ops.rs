@@ -17,7 +17,7 @@ mod stop_container;
 mod stop_pod;
 mod update_container;
 
-pub(crate) use exits::now_nanoseconds;
+pub(crate) use exits::{HeldCalls, now_nanoseconds};
 pub(crate) use stop_container::stop_signal;
 
 pub use exec::ExecSyncOutput;

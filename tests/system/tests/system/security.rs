@@ -5,6 +5,7 @@ mod hostile;
 mod images;
 mod limits;
 mod mounts;
+mod notifier;
 mod process;
 mod selinux;
 pub(crate) mod user_namespaces;

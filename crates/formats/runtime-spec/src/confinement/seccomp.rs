@@ -7,6 +7,7 @@
 pub mod builtin;
 pub mod choose;
 mod errno;
+pub mod notify;
 pub mod profile;
 pub mod resolve;
 

@@ -4,6 +4,7 @@ mod bundle;
 mod by_handler;
 mod conmons;
 mod exec;
+mod filter_agents;
 mod homes;
 mod inspect;
 mod leftovers;
@@ -40,6 +41,7 @@ use super::checkpoints;
 use crate::{OpenFilesLimit, blocking};
 
 pub(crate) use by_handler::ByHandler;
+use filter_agents::FilterAgents;
 use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
@@ -88,6 +90,8 @@ pub(crate) struct BackendSettings {
     pub(crate) no_pivot: bool,
     /// `log_size_max`.
     pub(crate) log_size_max: Option<u64>,
+    /// Where runtimes reach the agents of seccomp filters.
+    pub(crate) filter_agents_dir: PathBuf,
     /// criu, where it is installed.
     pub(crate) criu: Option<PathBuf>,
 }
@@ -98,6 +102,7 @@ pub(crate) struct Processes {
     monitors: Monitors,
     followed: Followed,
     homes: Homes,
+    agents: FilterAgents,
 }
 
 impl Processes {
@@ -111,11 +116,13 @@ impl Processes {
         stdin_closed: mpsc::UnboundedSender<ContainerId>,
     ) -> PortResult<Self> {
         let followed = Followed::new(events.clone());
+        let agents = FilterAgents::start(settings.filter_agents_dir.clone(), events.clone())?;
         let monitors = Monitors::start(program, open_files, events, stdin_closed)?;
         Ok(Self {
             settings: Arc::new(settings),
             monitors,
             followed,
+            agents,
             homes: Homes::default(),
         })
     }
@@ -531,6 +538,14 @@ impl Backend for Processes {
         }
         // Not a container of our monitor's, so one of conmon's.
         Ok(conmon::reopen_log(&dirs.run, log_path).await?)
+    }
+
+    async fn hear_held_calls(&self, id: &ContainerId) -> PortResult<PathBuf> {
+        self.agents.listen(id)
+    }
+
+    async fn ignore_held_calls(&self, id: &ContainerId) -> PortResult<()> {
+        self.agents.leave(id)
     }
 
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {

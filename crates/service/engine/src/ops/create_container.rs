@@ -160,6 +160,8 @@ impl Engine {
         annotations.extend(settings.shim_annotations(handler, &plan.pod.id, CONTAINER));
         spec.set_annotations(Some(annotations.into_iter().collect()));
         self.add_hooks(plan, &info, &mut spec).await?;
+        self.hold_forbidden_calls((&plan.id, &plan.pod), &mut spec, undo)
+            .await?;
         let json = serde_json::to_vec_pretty(&spec)
             .map_err(|error| EngineError::failed("write config.json", &error))?;
         let saved = ports.records.save_config(&dirs, json).await;
@@ -194,6 +196,7 @@ impl Engine {
             saving: Mutex::default(),
             announced: std::sync::Mutex::default(),
             entry: crate::view::ContainerEntry::default(),
+            held_calls: std::sync::Mutex::default(),
         })
     }
 

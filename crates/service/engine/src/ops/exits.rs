@@ -1,4 +1,6 @@
-//! What happens when a container's process ends.
+//! What happens when a container's process ends, or is to end for what it did.
+
+mod held_calls;
 
 use crioxide_cri_api::v1;
 use crioxide_names::{ContainerId, PodId};
@@ -9,6 +11,8 @@ use crate::{
     container::Container,
     ports::{ExitReport, MonitorReport},
 };
+
+pub(crate) use held_calls::HeldCalls;
 
 /// Exit code of a process that nobody saw end, as CRI-O records it.
 const UNKNOWN_EXIT: i32 = 255;

@@ -53,6 +53,10 @@ impl Engine {
                 .await,
         );
         failures.note(
+            "end its seccomp notifier",
+            ports.backend.ignore_held_calls(&container.id).await,
+        );
+        failures.note(
             "unmount its root",
             ports.records.unmount(&container.id).await,
         );
@@ -73,6 +77,11 @@ impl Engine {
         let metrics = crioxide_metrics::get();
         metrics.oom_by_name.remove([&container.info.name]);
         metrics.stopped_monitors.remove([&container.info.name]);
+        for call in container.held_calls().names() {
+            metrics
+                .seccomp_notifier
+                .remove([&container.info.name, call]);
+        }
         if let Some(pod) = self.inner.pods.get(container.pod.as_str()) {
             pod.remove_container(&container.id);
         }

@@ -314,6 +314,7 @@ impl Engine {
             saving: Mutex::default(),
             announced: std::sync::Mutex::default(),
             entry: crate::view::ContainerEntry::default(),
+            held_calls: std::sync::Mutex::default(),
         };
         if record.checkpointing {
             self.end_interrupted_checkpoint(&container).await;
@@ -324,6 +325,7 @@ impl Engine {
         if container.is_alive() && !unrestored {
             self.recheck(&container).await;
         }
+        self.hear_again(&container, pod).await;
         Ok(container)
     }
 

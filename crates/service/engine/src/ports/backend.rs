@@ -225,6 +225,12 @@ pub trait Backend: Send + Sync {
         dirs: &RecordDirs,
         log_path: &Path,
     ) -> PortResult<()>;
+    /// Listens for the system calls that a container's seccomp filter holds up, from now on and until
+    /// [`Self::ignore_held_calls`]; each is refused and told. The answer is the socket that the
+    /// runtime hands the filter to.
+    async fn hear_held_calls(&self, id: &ContainerId) -> PortResult<PathBuf>;
+    /// Ends that, if there was such; calls that are held up fail.
+    async fn ignore_held_calls(&self, id: &ContainerId) -> PortResult<()>;
     /// Changes limits; `resources` is the OCI JSON.
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()>;
     /// What became of a container while nobody looked; `init` is what state.json says.

@@ -218,7 +218,9 @@ fn cri_signal(number: i32) -> v1::Signal {
 fn reason(state: &ContainerState) -> (String, String) {
     let reason = match state {
         _ if state.oom_killed => "OOMKilled",
-        _ if state.seccomp_killed => "seccomp killed",
+        _ if state.seccomp_killed => {
+            return ("seccomp killed".to_owned(), state.error.clone());
+        }
         _ if state.exit_code == Some(0) => "Completed",
         _ => return ("Error".to_owned(), state.error.clone()),
     };

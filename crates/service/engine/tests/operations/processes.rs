@@ -164,6 +164,18 @@ impl Backend for FakeHost {
         Ok(())
     }
 
+    async fn hear_held_calls(&self, id: &ContainerId) -> PortResult<std::path::PathBuf> {
+        self.step("hear_held_calls").await?;
+        self.take("agent");
+        Ok(std::path::Path::new("/run/agents").join(id.as_str()))
+    }
+
+    async fn ignore_held_calls(&self, _: &ContainerId) -> PortResult<()> {
+        self.step("ignore_held_calls").await?;
+        self.give("agent");
+        Ok(())
+    }
+
     async fn update(&self, _: &str, _: &ContainerId, _: Vec<u8>) -> PortResult<()> {
         Ok(())
     }

@@ -289,7 +289,7 @@ pub(crate) async fn inspected(handler: &str) -> Result<()> {
 }
 
 /// The whole answer, head and body.
-fn get(socket: &Path, path: &str) -> Result<String> {
+pub(crate) fn get(socket: &Path, path: &str) -> Result<String> {
     let mut stream = UnixStream::connect(socket).context("connect")?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: crio\r\n\r\n")?;

@@ -1,6 +1,9 @@
 //! Two backends in one: runtimes behind monitors of ours, and shims.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
@@ -128,6 +131,14 @@ impl Backend for ByHandler {
         log_path: &Path,
     ) -> PortResult<()> {
         self.of_pod(pod).reopen_log(pod, id, dirs, log_path).await
+    }
+
+    async fn hear_held_calls(&self, id: &ContainerId) -> PortResult<PathBuf> {
+        self.processes.hear_held_calls(id).await
+    }
+
+    async fn ignore_held_calls(&self, id: &ContainerId) -> PortResult<()> {
+        self.processes.ignore_held_calls(id).await
     }
 
     async fn update(&self, handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {

@@ -9,6 +9,16 @@ pub(super) fn remove(path: &Path) -> PortResult<()> {
     remove_if_there(path).map(drop)
 }
 
+/// Removes a directory that may not be there, with what is in it.
+pub(super) fn remove_tree(path: &Path) -> PortResult<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {error}", path.display()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn remove_if_there(path: &Path) -> PortResult<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),

@@ -30,6 +30,8 @@ pub(crate) enum BackendEvent {
     Exited(ExitReport),
     /// A pod's monitor died; its containers may live on.
     MonitorLost(PodId),
+    /// A container's seccomp filter held a system call of this name up, and it was refused.
+    CallHeld(ContainerId, String),
 }
 
 /// All monitors the daemon is connected to.

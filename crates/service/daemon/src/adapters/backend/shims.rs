@@ -312,6 +312,14 @@ impl Backend for Shims {
         self.0.processes.reopen_log(pod, id, dirs, log_path).await
     }
 
+    async fn hear_held_calls(&self, id: &ContainerId) -> PortResult<PathBuf> {
+        self.0.processes.hear_held_calls(id).await
+    }
+
+    async fn ignore_held_calls(&self, id: &ContainerId) -> PortResult<()> {
+        self.0.processes.ignore_held_calls(id).await
+    }
+
     async fn update(&self, _handler: &str, id: &ContainerId, resources: Vec<u8>) -> PortResult<()> {
         let shim = self.0.task(id)?.shim().await?;
         Ok(shim.update(id.as_str(), resources).await?)
