@@ -108,6 +108,8 @@ fn open_puller(settings: &Settings) -> anyhow::Result<Puller> {
     if let Some(file) = &config.image.signature_policy {
         pull.policy = PolicySource::File(file.clone());
     }
+    pull.decryption_keys
+        .clone_from(&config.runtime.decryption_keys_path);
     if let Some(directory) = &config.image.big_files_temporary_dir {
         pull.scratch.clone_from(directory);
     }

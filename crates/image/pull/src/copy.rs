@@ -5,6 +5,7 @@ mod error;
 mod resolve;
 mod schema1;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crioxide_names::{Digest, ImageId};
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 
 pub use error::CopyError;
 
+use crate::encryption::{self, LayerKey};
 use crate::layer::locks::LayerLocks;
 use crate::layer::{LayerError, LayerTask, StagedLayer};
 use crate::manifest::Descriptor;
@@ -31,6 +33,8 @@ pub(crate) struct Copier {
     /// Layers that may be fetched at the same time, over all images.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) layer_locks: LayerLocks,
+    /// Private keys for encrypted layers, read when there is one.
+    pub(crate) decryption_keys: PathBuf,
 }
 
 /// An image that is in the store now.
@@ -39,6 +43,16 @@ pub(crate) struct CopiedImage {
     pub(crate) id: ImageId,
     /// Digest of the manifest that the source's name led to: the list, if it is one.
     pub(crate) digest: Digest,
+}
+
+/// A layer to fetch.
+struct Wanted {
+    /// Position, base layer first.
+    index: usize,
+    blob: Descriptor,
+    /// Digest that its tar must have, if that is known.
+    diff_id: Option<Digest>,
+    key: Option<LayerKey>,
 }
 
 /// A layer of the image at hand.
@@ -82,8 +96,10 @@ impl Copier {
                 .map(|layer| (layer.digest.clone(), layer.size))
                 .collect(),
         });
+        // Whoever cannot open a layer gets none that is here already, either.
+        let keys = self.unlock(&image.layers).await?;
         let slots = self.slots(&image).await?;
-        let staged = self.fetch(&source, &image, &slots, &audience).await?;
+        let staged = self.fetch(&source, &image, keys, &slots, &audience).await?;
         audience.report(&ProgressEvent::Committing);
         let ids: Vec<_> = slots.iter().map(|slot| slot.id.clone()).collect();
         self.commit(*image, ids, slots, staged, names).await
@@ -113,6 +129,25 @@ impl Copier {
             .await
             .map_err(|source| CopyError::Lost { source })??;
         Ok(copied)
+    }
+
+    /// The keys of the layers that are encrypted.
+    async fn unlock(&self, layers: &[Descriptor]) -> Result<Vec<Option<LayerKey>>, CopyError> {
+        if !layers.iter().any(encryption::is_encrypted) {
+            return Ok(vec![None; layers.len()]);
+        }
+        let (layers, directory) = (layers.to_vec(), self.decryption_keys.clone());
+        let unlocking = tokio::task::spawn_blocking(move || {
+            let unlocked = encryption::unlock(&layers, &directory);
+            unlocked.map_err(|(index, source)| LayerError::Encrypted {
+                digest: layers[index].digest.clone(),
+                source,
+            })
+        });
+        let unlocked = unlocking
+            .await
+            .map_err(|source| CopyError::Lost { source })?;
+        Ok(unlocked?)
     }
 
     /// The image's layers, each either in the store or locked for us.
@@ -145,11 +180,12 @@ impl Copier {
         &self,
         source: &Arc<dyn Source>,
         image: &ResolvedImage,
+        keys: Vec<Option<LayerKey>>,
         slots: &[Slot],
         audience: &Arc<Audience>,
     ) -> Result<Vec<StagedLayer>, CopyError> {
         let mut wanted = Vec::new();
-        for (index, slot) in slots.iter().enumerate() {
+        for ((index, slot), key) in slots.iter().enumerate().zip(keys) {
             let blob = &image.layers[index];
             if slot.missing.is_none() {
                 audience.report(&ProgressEvent::Layer {
@@ -160,29 +196,35 @@ impl Copier {
                     state: LayerState::Reused,
                 });
             } else {
-                wanted.push((index, blob.clone(), Some(image.diff_ids[index].clone())));
+                wanted.push(Wanted {
+                    index,
+                    blob: blob.clone(),
+                    diff_id: Some(image.diff_ids[index].clone()),
+                    key,
+                });
             }
         }
         self.fetch_layers(source, wanted, audience).await
     }
 
-    /// Fetches and unpacks layers, given by position, blob and the digest that their tars must have if it is known.
+    /// Fetches and unpacks layers.
     async fn fetch_layers(
         &self,
         source: &Arc<dyn Source>,
-        wanted: Vec<(usize, Descriptor, Option<Digest>)>,
+        wanted: Vec<Wanted>,
         audience: &Arc<Audience>,
     ) -> Result<Vec<StagedLayer>, CopyError> {
         let (stopper, stop) = watch::channel(false);
         let mut tasks: Vec<_> = wanted
             .into_iter()
-            .map(|(index, blob, diff_id)| LayerTask {
+            .map(|wanted| LayerTask {
                 store: self.store.clone(),
                 source: source.clone(),
                 audience: audience.clone(),
-                index,
-                blob,
-                diff_id,
+                index: wanted.index,
+                blob: wanted.blob,
+                diff_id: wanted.diff_id,
+                key: wanted.key,
                 stop: stop.clone(),
             })
             .collect();

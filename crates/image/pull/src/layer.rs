@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub(crate) use decompress::{decompress, detect};
 pub use error::LayerError;
 
+use crate::encryption::{DecryptingReader, LayerKey};
 use crate::manifest::Descriptor;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::{Blob, Source};
@@ -37,6 +38,8 @@ pub(crate) struct LayerTask {
     /// Position, base layer first.
     pub(crate) index: usize,
     pub(crate) blob: Descriptor,
+    /// What decrypts it, if it is encrypted.
+    pub(crate) key: Option<LayerKey>,
     /// Digest that its tar must have, if that is known.
     pub(crate) diff_id: Option<Digest>,
     /// Says when another layer of the image has failed.
@@ -60,11 +63,6 @@ impl LayerTask {
     /// Fetches, verifies and unpacks the layer. Returns only when its thread has ended, so that after a failure nothing
     /// is left.
     pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
-        if self.blob.media_type.ends_with("+encrypted") {
-            return Err(LayerError::Encrypted {
-                digest: self.blob.digest,
-            });
-        }
         self.report(0, LayerState::Fetching);
         let (unpacked, compression) = match chunked::fetch(&self).await? {
             Some(unpacked) => (unpacked, None),
@@ -90,7 +88,11 @@ impl LayerTask {
         };
         let (writer, reader) = pipe();
         let (store, digest) = (self.store.clone(), self.blob.digest.clone());
-        let unpacking = move || unpack(&store, &digest, reader);
+        let key = self.key.clone();
+        let unpacking = move || match key {
+            None => unpack(&store, &digest, reader),
+            Some(key) => unpack_encrypted(&store, &digest, reader, &key),
+        };
         self.unpack_while(self.feed(blob, writer), unpacking).await
     }
 
@@ -217,13 +219,29 @@ type Unpacked = (LayerStaging, UnpackSummary);
 fn unpack(
     store: &Store,
     digest: &Digest,
-    reader: PipeReader,
+    reader: impl Read + Send,
 ) -> Result<(Unpacked, Option<Compression>), LayerError> {
     let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
         digest: digest.clone(),
         source,
     })?;
     Ok((unpack_tar(store, digest, tar)?, Some(compression)))
+}
+
+fn unpack_encrypted(
+    store: &Store,
+    digest: &Digest,
+    reader: PipeReader,
+    key: &LayerKey,
+) -> Result<(Unpacked, Option<Compression>), LayerError> {
+    let failed = |source| LayerError::Decrypt {
+        digest: digest.clone(),
+        source,
+    };
+    let mut reader = DecryptingReader::new(reader, key).map_err(failed)?;
+    let unpacked = unpack(store, digest, &mut reader)?;
+    reader.finish().map_err(failed)?;
+    Ok(unpacked)
 }
 
 fn unpack_tar(

@@ -8,6 +8,7 @@
 mod artifacts;
 mod config;
 mod copy;
+mod encryption;
 mod error;
 mod images;
 mod jobs;
@@ -23,6 +24,7 @@ mod trust;
 pub use artifacts::{ArtifactFile, ArtifactInfo, ArtifactStoreError, Artifacts};
 pub use config::{ContainerDefaults, ImageConfig, RootFs};
 pub use copy::CopyError;
+pub use encryption::{LoadKeysError, UnlockError};
 pub use error::{MirrorFailures, PullError};
 pub use images::{ImageInfo, ImageUser, Images, ImagesError, PinnedImages, Removal, VerifyError};
 pub use layer::LayerError;

@@ -86,6 +86,7 @@ impl Puller {
                 platform: settings.platform,
                 permits: Arc::new(Semaphore::new(settings.max_parallel_layers.max(1))),
                 layer_locks: LayerLocks::default(),
+                decryption_keys: settings.decryption_keys,
             },
             client: RegistryClient::new(settings.client),
             auth: settings.auth_files,

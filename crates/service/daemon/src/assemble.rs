@@ -335,6 +335,8 @@ fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
         );
         settings.policy = PolicySource::AcceptAnything;
     }
+    let keys = &startup.config.runtime.decryption_keys_path;
+    settings.decryption_keys.clone_from(keys);
     if let Some(dir) = &config.big_files_temporary_dir {
         settings.scratch.clone_from(dir);
     }

@@ -7,7 +7,7 @@ use crioxide_registry::ContentHasher;
 use crioxide_store::LayerId;
 
 use super::resolve::{Manifests, ResolvedImage};
-use super::{Copier, CopyError};
+use super::{Copier, CopyError, Wanted};
 use crate::layer::StagedLayer;
 use crate::manifest::{Descriptor, ImageManifest, ManifestError, Schema1};
 use crate::progress::{Audience, LayerState, ProgressEvent};
@@ -53,7 +53,14 @@ impl Copier {
             });
         }
         let wanted = layers.iter().cloned().enumerate().skip(diff_ids.len());
-        let wanted = wanted.map(|(index, blob)| (index, blob, None)).collect();
+        let wanted = wanted
+            .map(|(index, blob)| Wanted {
+                index,
+                blob,
+                diff_id: None,
+                key: None,
+            })
+            .collect();
         let staged = self.fetch_layers(source, wanted, audience).await?;
         diff_ids.extend(staged.iter().map(|layer| layer.summary.diff_id.clone()));
         let own = manifests.instance.as_ref().unwrap_or(&manifests.top);

@@ -48,7 +48,11 @@ enum NotPartial {
 
 /// Unpacks the layer from what is there and the rest of the blob. `None`: it has to be fetched whole.
 pub(super) async fn fetch(task: &LayerTask) -> Result<Option<Unpacked>, LayerError> {
-    if !task.store.partial_images() || task.diff_id.is_none() || task.blob.size < SMALL {
+    if !task.store.partial_images()
+        || task.diff_id.is_none()
+        || task.key.is_some()
+        || task.blob.size < SMALL
+    {
         return Ok(None);
     }
     let Some(places) = Places::of(&task.blob) else {

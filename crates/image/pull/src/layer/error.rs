@@ -62,10 +62,20 @@ pub enum LayerError {
         source: std::io::Error,
     },
     /// Its content can be read with a key only.
-    #[error("layer `{digest}` is encrypted, and decryption is not supported yet")]
+    #[error("layer `{digest}` is encrypted")]
     Encrypted {
         /// The blob.
         digest: Digest,
+        /// Why its key cannot be had.
+        source: crate::encryption::UnlockError,
+    },
+    /// It was changed after it was encrypted.
+    #[error("decrypt layer `{digest}`")]
+    Decrypt {
+        /// The blob.
+        digest: Digest,
+        /// What went wrong.
+        source: std::io::Error,
     },
     /// It cannot be unpacked or recorded.
     #[error("store layer `{digest}`")]

@@ -31,6 +31,8 @@ pub struct PullSettings {
     pub platform: Platform,
     /// Layers fetched and unpacked at the same time, over all pulls.
     pub max_parallel_layers: usize,
+    /// Directory of the private keys for encrypted layers, read for each image that has some.
+    pub decryption_keys: PathBuf,
     /// Directory for the unnamed copy of a compressed archive.
     pub scratch: PathBuf,
     /// Roots with artifacts that are only read, before our own.
@@ -61,6 +63,7 @@ impl PullSettings {
             signature_places: "/etc/containers/registries.d".into(),
             platform: Platform::host(),
             max_parallel_layers: std::thread::available_parallelism().map_or(2, |n| n.get().max(2)),
+            decryption_keys: "/etc/crio/keys".into(),
             scratch: "/var/tmp".into(),
             additional_artifact_stores: Vec::new(),
         }

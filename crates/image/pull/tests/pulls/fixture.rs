@@ -39,6 +39,7 @@ impl Fixture {
         settings.auth_files = AuthFiles::new(vec![path("auth.json")]);
         settings.policy = PolicySource::AcceptAnything;
         settings.signature_places = path("registries.d");
+        settings.decryption_keys = path("keys");
         settings.scratch = directory.path().to_owned();
         settings.client = ClientSettings {
             cert_dirs: vec![path("certs.d")],

@@ -4,6 +4,7 @@
 mod auth;
 mod chunked;
 mod debian_registry;
+mod encrypted;
 mod faults;
 mod files;
 mod fixture;
