@@ -106,37 +106,42 @@ impl Store {
         }
         self.driver
             .install(staged.path(), &layer_id, LayerUse::Container)?;
-        let recorded = layers
-            .insert(layer, file)
-            .and_then(|()| layers.save())
-            .and_then(|()| containers.insert(container_record(new, &layer_id), file))
-            .and_then(|()| containers.save());
+        let recorded = self.make_container_directories(&id).and_then(|()| {
+            layers.insert(layer, file)?;
+            layers.save()?;
+            containers.insert(container_record(new, &layer_id), file)?;
+            Ok(containers.save()?)
+        });
         if let Err(error) = recorded {
             layers.remove(layer_id.as_str());
             layers.save()?;
             let trash = self.discard_layer(&layer_id)?;
             drop((containers, layers));
             self.remove_later(trash);
-            return Err(error.into());
+            for root in [self.layout.containers(), self.layout.run_containers()] {
+                // What stays is removed as garbage at the next start.
+                let _ = std::fs::remove_dir_all(root.join(file_name(&id)?));
+            }
+            return Err(error);
         }
         let record = containers.table().get(&id).cloned();
-        drop(containers);
-        drop(layers);
-        for directory in [self.container_dir(&id)?, self.container_run_dir(&id)?] {
+        record.ok_or(ContainerError::Unknown { id })
+    }
+
+    /// Before the record: a container that is recorded has them.
+    fn make_container_directories(&self, id: &str) -> Result<(), ContainerError> {
+        for directory in [self.container_dir(id)?, self.container_run_dir(id)?] {
             let made = std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(&directory);
-            if let Err(source) = made {
-                self.delete_container(&id)?;
-                return Err(ContainerError::Directory {
-                    action: "make directory",
-                    path: directory,
-                    source,
-                });
-            }
+            made.map_err(|source| ContainerError::Directory {
+                action: "make directory",
+                path: directory,
+                source,
+            })?;
         }
-        record.ok_or(ContainerError::Unknown { id })
+        Ok(())
     }
 
     /// All containers.

@@ -61,6 +61,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Makes the prepared layer the layer `id`. What was there under that id without a record is removed first.
     fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError>;
 
+    /// Makes durable what installing layers of images did after they were synced. Called once, before their records.
+    fn flush(&self, installed: &[LayerId]) -> Result<(), DriverError>;
+
     /// Moves everything of layer `id` into the directory `trash`; a layer that is not there is no error.
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError>;
 
@@ -86,6 +89,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
 
     /// Ids of all layers with content in the own store.
     fn list(&self) -> Result<Vec<LayerId>, DriverError>;
+
+    /// Removes what belongs to no layer. Called while nobody makes or deletes one.
+    fn remove_strays(&self) -> Result<(), DriverError>;
 
     /// What is wrong with the driver's own files of layer `id`, nothing if empty.
     fn examine(&self, id: &LayerId) -> Vec<String>;
@@ -166,6 +172,13 @@ fn move_in(new: &Path, place: &Path) -> Result<(), DriverError> {
         other => other,
     }
     .map_err(|error| DriverError::io("move the new layer to", place, error))
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> Result<(), DriverError> {
+    fs::File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| DriverError::io("sync", path, error))
 }
 
 /// Moves a layer to `trash`; one that is not there is no error.

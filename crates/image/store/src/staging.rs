@@ -80,6 +80,12 @@ impl StagingArea {
         })
     }
 
+    /// Whether the process of a [`Staged::owner`] still runs, as far as leftovers were removed since it ended.
+    pub(crate) fn is_alive(&self, owner: &str) -> bool {
+        let is_name = owner.starts_with(DIRECTORY) && !owner.contains('/');
+        is_name && self.home.join(owner).is_dir()
+    }
+
     /// Removes what crashed processes, of whatever program, left.
     pub(crate) fn remove_leftovers(&self) -> Result<(), StagingError> {
         for leftover in sub_directories(&self.home)? {
@@ -91,6 +97,23 @@ impl StagingArea {
             if let Some(lock) = lock {
                 tracing::info!(path = %leftover.display(), "removing what an interrupted operation left");
                 remove_tree(&leftover)?;
+                remove_tree(lock.path())?;
+            }
+        }
+        self.remove_lone_locks()
+    }
+
+    /// Removes the locks of processes that ended before they made the directory, or after they removed it.
+    fn remove_lone_locks(&self) -> Result<(), StagingError> {
+        for file in entries(&self.home)? {
+            let name = file.file_name().and_then(|name| name.to_str());
+            let Some(suffix) = name.and_then(|name| name.strip_prefix(LOCK)) else {
+                continue;
+            };
+            if self.home.join(format!("{DIRECTORY}{suffix}")).exists() {
+                continue;
+            }
+            if let Some(lock) = LockFile::try_acquire(&file)? {
                 remove_tree(lock.path())?;
             }
         }
@@ -146,6 +169,12 @@ impl Staged {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Names the process that made it for as long as that runs: see [`StagingArea::is_alive`].
+    pub(crate) fn owner(&self) -> String {
+        let name = self._mine.directory.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
 }
 
 impl Drop for Staged {
@@ -194,6 +223,13 @@ pub(crate) fn move_file(from: &Path, to: &Path) -> Result<(), StagingError> {
 }
 
 fn sub_directories(path: &Path) -> Result<Vec<PathBuf>, StagingError> {
+    let mut found = entries(path)?;
+    found.retain(|entry| entry.symlink_metadata().is_ok_and(|meta| meta.is_dir()));
+    Ok(found)
+}
+
+/// What is in a directory; nothing if it is not there.
+fn entries(path: &Path) -> Result<Vec<PathBuf>, StagingError> {
     let fail = |source| StagingError::Io {
         action: "list",
         path: path.to_owned(),
@@ -203,14 +239,9 @@ fn sub_directories(path: &Path) -> Result<Vec<PathBuf>, StagingError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(fail)?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(fail)?;
-        if entry.file_type().map_err(fail)?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
+    entries
+        .map(|entry| Ok(entry.map_err(fail)?.path()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -243,9 +274,11 @@ mod tests {
         fs::create_dir_all(home.path().join("temp-dir-1/0-layer")).unwrap();
         fs::create_dir_all(home.path().join("temp-dir-2/0-layer")).unwrap();
         fs::create_dir_all(home.path().join("unrelated")).unwrap();
+        fs::write(home.path().join("lock-3"), "").unwrap();
         let held = LockFile::try_acquire(home.path().join("lock-2")).unwrap();
         area.remove_leftovers().unwrap();
         assert!(!home.path().join("temp-dir-1").exists() && !home.path().join("lock-1").exists());
+        assert!(!home.path().join("lock-3").exists());
         assert!(held.is_some() && home.path().join("temp-dir-2").exists());
         assert!(used.path().exists() && home.path().join("unrelated").exists());
     }

@@ -125,7 +125,7 @@ impl Store {
             images: records(
                 layout.images(),
                 "images",
-                &[("images.json", Sync::Data)],
+                &[("images.json", Sync::Durable)],
                 LockAccess::ReadWrite,
             ),
             containers: records(
@@ -319,7 +319,7 @@ fn own_layers(layout: &Layout) -> Records<LayerRecord> {
     let mut files = vec![
         RecordFile {
             path: directory.join("layers.json"),
-            sync: Sync::Data,
+            sync: Sync::Durable,
         },
         RecordFile {
             path: directory.join("volatile-layers.json"),
@@ -330,7 +330,7 @@ fn own_layers(layout: &Layout) -> Records<LayerRecord> {
         locks.push(directory.join("layers.lock"));
         files.push(RecordFile {
             path: directory.join("layers.json"),
-            sync: Sync::Data,
+            sync: Sync::Durable,
         });
     }
     Records::new(locks, files, LockAccess::ReadWrite)

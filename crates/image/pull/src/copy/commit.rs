@@ -23,42 +23,43 @@ pub(super) fn commit(
     if !staged.is_empty() {
         store.sync().map_err(|source| CopyError::Sync { source })?;
     }
-    let mut committed = Vec::new();
-    let recorded = commit_layers(store, &image.layers, ids, staged, &mut committed)
-        .and_then(|()| record(store, image, ids.last(), names));
+    let committed = commit_layers(store, &image.layers, ids, staged)?;
+    let recorded = record(store, image, ids.last(), names);
     if recorded.is_err() {
         undo(store, &committed);
     }
     recorded
 }
 
+/// Records what is missing; returns what of it nobody else recorded meanwhile.
 fn commit_layers(
     store: &Store,
     blobs: &[Descriptor],
     ids: &[LayerId],
     staged: Vec<StagedLayer>,
-    committed: &mut Vec<LayerId>,
-) -> Result<(), CopyError> {
-    for layer in staged {
+) -> Result<Vec<LayerId>, CopyError> {
+    let Some(first) = staged.first() else {
+        return Ok(Vec::new());
+    };
+    let digest = blobs[first.index].digest.clone();
+    let described = |layer: StagedLayer| {
         let blob = &blobs[layer.index];
-        let id = ids[layer.index].clone();
         let parent = layer.index.checked_sub(1).map(|below| ids[below].clone());
-        let mut new = NewLayer::unpacked(id.clone(), parent, layer.summary);
+        let mut new = NewLayer::unpacked(ids[layer.index].clone(), parent, layer.summary);
         // Of a blob that was not read whole nobody knows whether it is what its digest says.
         if let Some(compression) = layer.compression {
             new.compressed_digest = Some(blob.digest.clone());
             new.compressed_size = blob.size;
             new.compression = compression;
         }
-        store
-            .commit_layer(layer.staging, new)
-            .map_err(|source| LayerError::Store {
-                digest: blob.digest.clone(),
-                source: Box::new(source),
-            })?;
-        committed.push(id);
-    }
-    Ok(())
+        (layer.staging, new)
+    };
+    store
+        .commit_layers(staged.into_iter().map(described).collect())
+        .map_err(|source| {
+            let source = Box::new(source);
+            LayerError::Store { digest, source }.into()
+        })
 }
 
 /// Config first, then manifests from the outermost to the one that is simply called `manifest`.

@@ -1,6 +1,6 @@
 //! A store of its own for each test, and a puller into it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +14,24 @@ use tempfile::TempDir;
 pub(crate) struct Fixture {
     pub(crate) puller: Puller,
     pub(crate) store: Arc<Store>,
+    directory: PathBuf,
     /// Last, so that the store has let go of it when it is removed.
-    pub(crate) directory: TempDir,
+    _temporary: Option<TempDir>,
 }
 
 impl Fixture {
     /// `conf` is registries.conf.
     pub(crate) fn new(conf: &str) -> Self {
-        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let options = StoreOptions {
-            graph_root: path("root"),
-            run_root: path("run"),
-            ..StoreOptions::default()
-        };
-        let store = Arc::new(Store::open(options).unwrap());
+        let temporary = tempfile::tempdir_in("/var/tmp").unwrap();
+        let mut fixture = Self::at(temporary.path(), "overlay", conf);
+        fixture._temporary = Some(temporary);
+        fixture
+    }
+
+    /// With the store in a directory of the caller's.
+    pub(crate) fn at(directory: &Path, driver: &str, conf: &str) -> Self {
+        let path = |name: &str| directory.join(name);
+        let store = Arc::new(open(directory, driver));
         std::fs::write(path("registries.conf"), conf).unwrap();
         let mut settings = PullSettings::new(store.clone());
         settings.registries = ConfPaths {
@@ -40,7 +43,7 @@ impl Fixture {
         settings.policy = PolicySource::AcceptAnything;
         settings.signature_places = path("registries.d");
         settings.decryption_keys = path("keys");
-        settings.scratch = directory.path().to_owned();
+        settings.scratch = directory.to_owned();
         settings.client = ClientSettings {
             cert_dirs: vec![path("certs.d")],
             connect_timeout: Duration::from_secs(20),
@@ -56,21 +59,20 @@ impl Fixture {
         };
         let puller = Puller::new(settings).unwrap();
         Self {
-            directory,
+            directory: directory.to_owned(),
             store,
             puller,
+            _temporary: None,
         }
     }
 
     /// With plain HTTP allowed for a host.
     pub(crate) fn insecure(host: &str) -> Self {
-        Self::new(&format!(
-            "[[registry]]\nlocation = \"{host}\"\ninsecure = true\n"
-        ))
+        Self::new(&insecure(host))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     pub(crate) fn images(&self) -> Images {
@@ -120,6 +122,22 @@ impl Fixture {
         }
         false
     }
+}
+
+/// The store in a directory.
+pub(crate) fn open(directory: &Path, driver: &str) -> Store {
+    let options = StoreOptions {
+        graph_root: directory.join("root"),
+        run_root: directory.join("run"),
+        driver: driver.to_owned(),
+        ..StoreOptions::default()
+    };
+    Store::open(options).unwrap()
+}
+
+/// A registries.conf that allows plain HTTP for a host.
+pub(crate) fn insecure(host: &str) -> String {
+    format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n")
 }
 
 /// Tests that write a store need root; says so when it is missing.

@@ -253,7 +253,7 @@ async fn schema_1_gets_the_id_that_other_tools_give_it() {
     ]);
     let manifest = std::fs::read(old.join("manifest.json")).unwrap();
     assert!(String::from_utf8_lossy(&manifest).contains("signatures"));
-    let theirs = id_by_skopeo(fixture.directory.path(), &old);
+    let theirs = id_by_skopeo(&fixture.path(""), &old);
 
     // From files, from a registry by tag and by digest, and once more from what the store has.
     let wish = load(&format!("dir:{}", old.display()), "localhost/old:1");

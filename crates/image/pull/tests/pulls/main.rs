@@ -11,5 +11,6 @@ mod fixture;
 mod formats;
 mod good;
 mod image;
+mod kills;
 mod server;
 mod trust;

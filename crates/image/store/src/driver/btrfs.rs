@@ -6,7 +6,7 @@
 
 use super::home::PrivateHome;
 use super::tree::{ADDED, Homes, WHOLE, copy_tree, make_dir, merge, open_directory, strip};
-use super::{Driver, DriverError, LayerUse, RootMode, accept_missing};
+use super::{Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in};
 use crate::staging::remove_tree;
 use crate::store::options::BtrfsOptions;
 use crate::{LayerId, MountIds, MountOptions};
@@ -162,6 +162,10 @@ impl Driver for Btrfs {
         self.homes.install(staged, id, layer_use)
     }
 
+    fn flush(&self, _installed: &[LayerId]) -> Result<(), DriverError> {
+        self.homes.flush()
+    }
+
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
         let quota = self.homes.home.join(QUOTAS).join(id);
         accept_missing(fs::remove_file(&quota))
@@ -197,6 +201,23 @@ impl Driver for Btrfs {
 
     fn list(&self) -> Result<Vec<LayerId>, DriverError> {
         self.homes.list()
+    }
+
+    fn remove_strays(&self) -> Result<(), DriverError> {
+        // A limit is noted before its layer is there.
+        let layers = self.list()?;
+        let quotas = self.homes.home.join(QUOTAS);
+        if !quotas.is_dir() {
+            return Ok(());
+        }
+        for noted in layers_in(&quotas)? {
+            if !layers.contains(&noted) {
+                let quota = quotas.join(&noted);
+                accept_missing(fs::remove_file(&quota))
+                    .map_err(|error| DriverError::io("remove", quota, error))?;
+            }
+        }
+        Ok(())
     }
 
     fn examine(&self, id: &LayerId) -> Vec<String> {

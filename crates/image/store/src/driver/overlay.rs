@@ -10,6 +10,7 @@ use self::mount::{Interface, OverlayMount, VfsFlags};
 use super::home::PrivateHome;
 use super::{
     Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away, move_in,
+    sync_directory,
 };
 use crate::store::options::OverlayOptions;
 use crate::{LayerId, MountAccess, MountIds, MountOptions, Volatility};
@@ -228,6 +229,15 @@ impl Driver for Overlay {
         move_in(staged, &target)
     }
 
+    fn flush(&self, installed: &[LayerId]) -> Result<(), DriverError> {
+        let home = self.home_for(LayerUse::Image);
+        for id in installed {
+            link::sync_lower(&home.join(id))?;
+        }
+        // ext4 and xfs keep the order of renames. btrfs may keep that of a record and lose that of the layer.
+        sync_directory(home)
+    }
+
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
         for home in self.own_homes() {
             let layer = home.join(id);
@@ -306,6 +316,13 @@ impl Driver for Overlay {
             layers.extend(layers_in(home)?);
         }
         Ok(layers)
+    }
+
+    fn remove_strays(&self) -> Result<(), DriverError> {
+        for home in self.own_homes() {
+            link::remove_dangling(home)?;
+        }
+        Ok(())
     }
 
     fn examine(&self, id: &LayerId) -> Vec<String> {

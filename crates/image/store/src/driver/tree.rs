@@ -58,8 +58,7 @@ impl Homes {
         self.home_for(layer_use).join("tempdirs")
     }
 
-    /// Makes the tree of a stacked layer the layer `id`. Content of images is on the device when this returns: it was made
-    /// after the image was synced.
+    /// Makes the tree of a stacked layer the layer `id`.
     pub(super) fn install(
         &self,
         staged: &Path,
@@ -68,12 +67,14 @@ impl Homes {
     ) -> Result<(), DriverError> {
         let layers = self.home_for(layer_use).join(self.folder);
         move_in(&staged.join(WHOLE), &layers.join(id))?;
-        fs::remove_dir(staged).map_err(|error| DriverError::io("remove", staged, error))?;
-        if layer_use == LayerUse::Image {
-            let synced = open_directory(CWD, &layers).and_then(|at| Ok(rustix::fs::syncfs(&at)?));
-            synced.map_err(|error| DriverError::io("sync the file system of", layers, error))?;
-        }
-        Ok(())
+        fs::remove_dir(staged).map_err(|error| DriverError::io("remove", staged, error))
+    }
+
+    /// Content of images is made of copies after they were synced: now those are.
+    pub(super) fn flush(&self) -> Result<(), DriverError> {
+        let layers = self.home_for(LayerUse::Image).join(self.folder);
+        let synced = open_directory(CWD, &layers).and_then(|at| Ok(rustix::fs::syncfs(&at)?));
+        synced.map_err(|error| DriverError::io("sync the file system of", layers, error))
     }
 
     pub(super) fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {

@@ -85,6 +85,10 @@ impl Driver for Vfs {
         self.0.install(staged, id, layer_use)
     }
 
+    fn flush(&self, _installed: &[LayerId]) -> Result<(), DriverError> {
+        self.0.flush()
+    }
+
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
         self.0.discard(id, trash)
     }
@@ -116,6 +120,10 @@ impl Driver for Vfs {
 
     fn list(&self) -> Result<Vec<LayerId>, DriverError> {
         self.0.list()
+    }
+
+    fn remove_strays(&self) -> Result<(), DriverError> {
+        Ok(())
     }
 
     fn examine(&self, id: &LayerId) -> Vec<String> {

@@ -63,28 +63,40 @@ impl Store {
         Ok(trash)
     }
 
-    /// Deletes layers of containers that have no record: their process ended between the two records. Returns their ids.
+    /// Deletes layers that have lost their container or image: their process ended between the two records. Returns their
+    /// ids.
     ///
-    /// Layers of images have no names, and whoever makes a container holds the lock on layers until both are recorded.
+    /// Layers of images have no names; those of other programs may belong to a pull under way. Whoever makes a container
+    /// holds the lock on layers until both are recorded.
     pub(crate) fn delete_orphaned_layers(&self) -> Result<Vec<String>, LayerError> {
         let mut layers = self.layers.write()?;
         let images = self.images.read()?;
         let containers = self.containers.read()?;
-        let is_orphan = |layer: &&Arc<LayerRecord>| {
-            layer.names.iter().any(|name| name.ends_with("-layer"))
-                && user_of(&layer.id, layers.table(), &images, &containers).is_none()
+        let is_orphan = |layer: &&Arc<LayerRecord>, layers: &Table<LayerRecord>| {
+            let of_container = layer.names.iter().any(|name| name.ends_with("-layer"));
+            let of_the_dead = |owner| !self.staging(LayerUse::Image).is_alive(owner);
+            (of_container || layer.owner().is_some_and(of_the_dead))
+                && user_of(&layer.id, layers, &images, &containers).is_none()
         };
-        let orphans: Vec<_> = layers.table().iter().filter(is_orphan).cloned().collect();
+        let mut deleted = Vec::new();
         let mut trash = Trash::default();
-        for layer in &orphans {
-            tracing::info!(layer = layer.id, "removing a layer without its container");
+        // One may have been what keeps the one below.
+        while let Some(layer) = {
+            let table = layers.table();
+            table.iter().find(|layer| is_orphan(layer, table)).cloned()
+        } {
+            tracing::info!(
+                layer = layer.id,
+                "removing a layer without image or container"
+            );
             layers.remove(&layer.id);
             layers.save()?;
             trash.absorb(self.discard_layer(&LayerId::parse(&layer.id)?)?);
+            deleted.push(layer.id.clone());
         }
         drop(layers);
         self.remove_later(trash);
-        Ok(orphans.iter().map(|layer| layer.id.clone()).collect())
+        Ok(deleted)
     }
 
     /// Moves away all files of a layer whose record is gone.

@@ -1,15 +1,15 @@
 //! New layers: filled outside every lock, then moved in and recorded.
 
-use super::LayerError;
+use super::{LayerError, Trash};
 use crate::driver::{LayerUse, RootMode};
 use crate::record::Compression;
+use crate::records::Transaction;
 use crate::staging::{Staged, move_file};
 use crate::store::{IMAGE_STORE, STABLE};
 use crate::unpack::UnpackSummary;
 use crate::{LayerId, LayerRecord, Store};
 use crioxide_names::Digest;
 use std::io::Read;
-use std::sync::Arc;
 
 /// A layer being filled. Dropping it removes all of it.
 #[derive(Debug)]
@@ -59,23 +59,58 @@ impl Store {
         })
     }
 
-    /// Records a filled layer.
+    /// Records a filled layer. See [`Store::commit_layers`].
+    pub fn commit_layer(&self, staging: LayerStaging, new: NewLayer) -> Result<(), LayerError> {
+        self.commit_layers(vec![(staging, new)]).map(drop)
+    }
+
+    /// Records filled layers, all of them or none. Each lies on one that is recorded or that comes before it.
     ///
-    /// If the id exists already the staged one is dropped and the existing record is returned.
-    pub fn commit_layer(
+    /// They are durable when this returns if [`Store::sync`] was called after they were filled. Of an id that exists
+    /// already the staged layer is dropped. Returns the ids that are new.
+    pub fn commit_layers(
         &self,
-        staging: LayerStaging,
-        new: NewLayer,
-    ) -> Result<Arc<LayerRecord>, LayerError> {
+        filled: Vec<(LayerStaging, NewLayer)>,
+    ) -> Result<Vec<LayerId>, LayerError> {
         let mut layers = self.layers.write()?;
-        let id = new.id.clone();
-        if let Some(existing) = layers.table().get(id.as_str()) {
-            let existing = Arc::clone(existing);
-            // The staged copy is removed after the lock is free.
-            drop(layers);
-            drop(staging);
-            return Ok(existing);
+        let mut installed = Vec::new();
+        // What is not needed, or not any more, is removed after the lock is free.
+        let mut unneeded = Vec::new();
+        let mut trash = Trash::default();
+        let mut recorded = Ok(());
+        for (staging, new) in filled {
+            if recorded.is_err() || layers.table().get(new.id.as_str()).is_some() {
+                unneeded.push(staging);
+                continue;
+            }
+            installed.push(new.id.clone());
+            recorded = self.install_layer(&mut layers, &staging, new);
+            unneeded.push(staging);
         }
+        if recorded.is_ok() && !installed.is_empty() {
+            recorded = self.driver.flush(&installed).map_err(LayerError::from);
+        }
+        if recorded.is_ok() {
+            recorded = layers.save().map_err(LayerError::from);
+        }
+        if recorded.is_err() {
+            for id in installed.iter().rev() {
+                trash.absorb(self.discard_layer(id)?);
+            }
+        }
+        drop(layers);
+        self.remove_later(trash);
+        drop(unneeded);
+        recorded.map(|()| installed)
+    }
+
+    fn install_layer(
+        &self,
+        layers: &mut Transaction<'_, LayerRecord>,
+        staging: &LayerStaging,
+        new: NewLayer,
+    ) -> Result<(), LayerError> {
+        let id = new.id.clone();
         if let Some(parent) = &new.parent
             && layers.table().get(parent.as_str()).is_none()
             && self.foreign_layer(parent)?.is_none()
@@ -100,13 +135,9 @@ impl Store {
         } else {
             STABLE
         };
-        layers.insert(new.into_record(), file)?;
-        layers.save()?;
-        layers
-            .table()
-            .get(id.as_str())
-            .cloned()
-            .ok_or_else(|| LayerError::Unknown { id: id.to_string() })
+        let mut record = new.into_record();
+        record.set_owner(staging.directory.owner());
+        Ok(layers.insert(record, file)?)
     }
 }
 

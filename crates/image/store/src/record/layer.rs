@@ -162,7 +162,21 @@ pub struct LayerRecord {
     pub unknown: UnknownFields,
 }
 
+/// The flag that names who made a layer: see [`LayerRecord::set_owner`].
+const OWNER: &str = "io.crioxide.owner";
+
 impl LayerRecord {
+    /// Notes the process that made the layer for an image that is not recorded yet. Without it, layers that a crash left
+    /// behind look like those of a pull that goes on somewhere else.
+    pub(crate) fn set_owner(&mut self, owner: String) {
+        self.flags.insert(OWNER.to_owned(), owner.into());
+    }
+
+    /// Who made it, if that was noted.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.flags.get(OWNER)?.as_str()
+    }
+
     /// Whether the layer was being made or deleted when its process ended.
     pub fn is_incomplete(&self) -> bool {
         self.flags

@@ -61,6 +61,7 @@ impl Store {
                     collected.layers.push(id.to_string());
                 }
             }
+            self.driver.remove_strays()?;
             let known = |id: &str| layers.table().get(id).is_some();
             remove_unknown(&self.layout.layers(), known, &mut collected)?;
         }

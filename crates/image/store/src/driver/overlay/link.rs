@@ -42,6 +42,39 @@ pub(super) fn write_lower(directory: &Path, lower: &str) -> Result<(), DriverErr
     write_plain(&directory.join("lower"), lower)
 }
 
+/// Makes the `lower` file of the layer in `directory` durable, if it has one.
+pub(super) fn sync_lower(directory: &Path) -> Result<(), DriverError> {
+    let path = directory.join("lower");
+    match std::fs::File::open(&path).and_then(|file| file.sync_data()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|error| DriverError::io("sync", path, error)),
+    }
+}
+
+/// Removes short names of layers that are not there: one is made before its layer, and removed before it.
+pub(super) fn remove_dangling(home: &Path) -> Result<(), DriverError> {
+    let links = home.join(LINKS);
+    let entries = match std::fs::read_dir(&links) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| DriverError::io("list", &links, error))?,
+    };
+    for entry in entries {
+        let path = entry
+            .map_err(|error| DriverError::io("list", &links, error))?
+            .path();
+        let is_dangling = path.is_symlink() && !path.exists();
+        let is_ours = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(is_link);
+        if is_dangling && is_ours {
+            std::fs::remove_file(&path)
+                .map_err(|error| DriverError::io("remove the link", path, error))?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads the short name of the layer in `directory`, giving it a new one if it has none.
 pub(super) fn of_layer(home: &Path, id: &LayerId) -> Result<String, DriverError> {
     let path = home.join(id).join("link");
