@@ -61,14 +61,36 @@ pub(super) struct SigstoreSigned {
     key_paths: Option<Vec<String>>,
     key_data: Option<String>,
     key_datas: Option<Vec<String>>,
-    pub(super) fulcio: Option<Value>,
-    pub(super) pki: Option<Value>,
+    pub(super) fulcio: Option<Fulcio>,
+    pub(super) pki: Option<Pki>,
     rekor_public_key_path: Option<String>,
     rekor_public_key_paths: Option<Vec<String>>,
     rekor_public_key_data: Option<String>,
     rekor_public_key_datas: Option<Vec<String>>,
     #[serde(default)]
     pub(super) signed_identity: Identity,
+}
+
+/// Whom Fulcio must have certified.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Fulcio {
+    ca_path: Option<String>,
+    ca_data: Option<String>,
+    pub(super) oidc_issuer: String,
+    pub(super) subject_email: String,
+}
+
+/// Whom an authority must have certified.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Pki {
+    ca_roots_path: Option<String>,
+    ca_roots_data: Option<String>,
+    ca_intermediates_path: Option<String>,
+    ca_intermediates_data: Option<String>,
+    pub(super) subject_email: Option<String>,
+    pub(super) subject_hostname: Option<String>,
 }
 
 /// Where keys come from: files, or base64 in the policy itself.
@@ -119,9 +141,76 @@ impl Requirement {
                 if wanted.fulcio.is_some() && wanted.rekor_locations().given() == 0 {
                     return Err("fulcio needs one of the rekorPublicKey keys".to_owned());
                 }
+                if let Some(fulcio) = &wanted.fulcio {
+                    fulcio.check()?;
+                }
+                if let Some(pki) = &wanted.pki {
+                    pki.check()?;
+                }
                 wanted.signed_identity.check()
             }
         }
+    }
+}
+
+impl Fulcio {
+    fn check(&self) -> Result<(), String> {
+        if one_place(&self.ca_path, &self.ca_data).given() != 1 {
+            return Err("exactly one of caPath and caData is wanted of fulcio".to_owned());
+        }
+        match self.oidc_issuer.is_empty() || self.subject_email.is_empty() {
+            true => Err("oidcIssuer and subjectEmail of fulcio must not be empty".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// Certificates of authorities in PEM.
+    pub(super) fn authority(&self) -> Result<Vec<u8>, String> {
+        Ok(one_place(&self.ca_path, &self.ca_data).read()?.concat())
+    }
+}
+
+impl Pki {
+    fn check(&self) -> Result<(), String> {
+        if one_place(&self.ca_roots_path, &self.ca_roots_data).given() != 1 {
+            return Err("exactly one of caRootsPath and caRootsData is wanted of pki".to_owned());
+        }
+        if self.between().given() > 1 {
+            return Err("both caIntermediatesPath and caIntermediatesData of pki".to_owned());
+        }
+        let names = [&self.subject_email, &self.subject_hostname];
+        let named = names.iter().filter(|name| name.is_some()).count();
+        if named == 0 || names.into_iter().flatten().any(String::is_empty) {
+            return Err("subjectEmail or subjectHostname of pki is wanted".to_owned());
+        }
+        Ok(())
+    }
+
+    fn between(&self) -> Keys<'_> {
+        one_place(&self.ca_intermediates_path, &self.ca_intermediates_data)
+    }
+
+    /// Certificates of authorities in PEM.
+    pub(super) fn roots(&self) -> Result<Vec<u8>, String> {
+        let place = one_place(&self.ca_roots_path, &self.ca_roots_data);
+        Ok(place.read()?.concat())
+    }
+
+    /// Certificates between those and signers.
+    pub(super) fn intermediates(&self) -> Result<Option<Vec<u8>>, String> {
+        match self.between().given() {
+            0 => Ok(None),
+            _ => Ok(Some(self.between().read()?.concat())),
+        }
+    }
+}
+
+fn one_place<'a>(path: &'a Option<String>, data: &'a Option<String>) -> Keys<'a> {
+    Keys {
+        path,
+        paths: &None,
+        data,
+        datas: &None,
     }
 }
 

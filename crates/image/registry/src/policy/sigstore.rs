@@ -1,16 +1,19 @@
 //! `sigstoreSigned`: signatures beside the image in its registry, by keys.
 
+mod certificates;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use webpki::{RawPublicKeyEntity, ring};
 
+use self::certificates::Signer;
 use super::file::SigstoreSigned;
 use super::{Signed, any_of, payload};
 use crate::signature::{Signature, SigstoreSignature};
@@ -32,11 +35,9 @@ static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
 
 type PublicKey = SubjectPublicKeyInfoDer<'static>;
 
-/// Whether one of the image's signatures is by one of the keys, in the log if that is asked for, and says what is wanted.
+/// Whether one of the image's signatures is by one of the keys or by whom a certificate says, in the log if that is asked for,
+/// and says what is wanted.
 pub(super) fn verify(wanted: &SigstoreSigned, signed: Signed<'_>) -> Result<(), String> {
-    if wanted.fulcio.is_some() || wanted.pki.is_some() {
-        return Err("verification by certificates (fulcio, pki) is not supported yet".to_owned());
-    }
     let keys = public_keys(&wanted.keys()?)?;
     let log_keys = public_keys(&wanted.rekor_keys()?)?;
     let sigstore = signed
@@ -47,10 +48,7 @@ pub(super) fn verify(wanted: &SigstoreSigned, signed: Signed<'_>) -> Result<(), 
             _ => None,
         });
     let verified = sigstore.map(|signature| {
-        let key = signer(signature, &keys)?;
-        if !log_keys.is_empty() {
-            check_log(signature, key, &log_keys)?;
-        }
+        check_signer(signature, wanted, &keys, &log_keys)?;
         payload::check(
             &signature.payload,
             payload::SIGSTORE,
@@ -74,6 +72,37 @@ fn public_keys(texts: &[Vec<u8>]) -> Result<Vec<PublicKey>, String> {
         keys.extend(found);
     }
     Ok(keys)
+}
+
+/// Whether the payload's signature is by one of those who are wanted.
+fn check_signer(
+    signature: &SigstoreSignature,
+    wanted: &SigstoreSigned,
+    keys: &[PublicKey],
+    log_keys: &[PublicKey],
+) -> Result<(), String> {
+    if wanted.fulcio.is_none() && wanted.pki.is_none() {
+        let key = signer(signature, keys)?;
+        return match log_keys {
+            [] => Ok(()),
+            _ => check_log(signature, key, log_keys).map(drop),
+        };
+    }
+    let certified = Signer::of(signature)?;
+    // A certificate of minutes is proven to have been good when it signed by the log alone.
+    let logged = match log_keys {
+        [] => None,
+        _ => Some(check_log(signature, certified.der(), log_keys)?),
+    };
+    let key = match (&wanted.fulcio, &wanted.pki) {
+        (Some(fulcio), _) => {
+            let time = logged.ok_or("fulcio needs a log")?;
+            certified.by_fulcio(fulcio, time)?
+        }
+        (None, Some(pki)) => certified.by_pki(pki)?,
+        (None, None) => return Err("no authority is wanted".to_owned()),
+    };
+    signer(signature, &[key]).map(drop)
 }
 
 /// The key that made the signature of the payload.
@@ -148,12 +177,12 @@ struct EntryKey {
 /// The members of a log entry that its timestamp signs, in the order in which they are signed.
 const SIGNED_MEMBERS: [&str; 4] = ["body", "integratedTime", "logID", "logIndex"];
 
-/// Whether the log has exactly this signature.
+/// Since when the log has exactly this signature by exactly this key or certificate (seconds since 1970).
 fn check_log(
     signature: &SigstoreSignature,
-    key: &PublicKey,
+    key_or_certificate: &[u8],
     log_keys: &[PublicKey],
-) -> Result<(), String> {
+) -> Result<i64, String> {
     let bundle = signature
         .annotations
         .get(BUNDLE)
@@ -186,16 +215,25 @@ fn check_log(
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let hash = &entry.spec.data.hash;
-    let entry_keys = public_keys(&[base64(&entry.spec.signature.public_key.content)?])?;
+    let entry_key = base64(&entry.spec.signature.public_key.content)?;
     let same = entry.kind == "hashedrekord"
         && hash.algorithm == "sha256"
         && hash.value == payload_hash
         && Some(&entry.spec.signature.content) == signature.annotations.get(SIGNATURE)
-        && entry_keys.iter().any(|entry_key| **entry_key == **key);
+        && is_pem_of(&entry_key, key_or_certificate);
     match same {
-        true => Ok(()),
+        true => serde_json::from_str(bundle.payload["integratedTime"].get()).map_err(flawed),
         false => Err("the log's entry is about another signature".to_owned()),
     }
+}
+
+/// Whether `pem` is one key or certificate, which is `der`.
+fn is_pem_of(pem: &[u8], der: &[u8]) -> bool {
+    let keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem).map(|key| key.map(|key| key.to_vec()));
+    let certificates = CertificateDer::pem_slice_iter(pem)
+        .map(|certificate| certificate.map(|certificate| certificate.to_vec()));
+    let found: Result<Vec<_>, _> = keys.chain(certificates).collect();
+    found.is_ok_and(|found| found == [der])
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+mod certified;
+
 use super::*;
 use crate::policy::identity::Identity;
 use crioxide_names::{Digest as ManifestDigest, ImageReference};
