@@ -1,10 +1,11 @@
-//! Files as a daemon needs them: replaced atomically, read with a limit, looked up inside an untrusted tree, and shared
-//! with other processes under record locks.
+//! Files as a daemon needs them: replaced atomically, read with a limit, looked up inside an untrusted tree, shared with
+//! other processes under record locks, and FIFOs.
 //!
 //! Every error names the path. Nothing here follows a symlink out of an [`InRoot`].
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod fifo;
 mod in_root;
 mod in_root_dirs;
 mod limited;
@@ -14,6 +15,7 @@ mod record_lock;
 pub use atomic::{
     AtomicOptions, AtomicWriteError, Sync, atomic_write, random_suffix, remove_temporaries,
 };
+pub use fifo::{Existing, FifoEnd, FifoError, make_fifo, open_fifo};
 pub use in_root::{InRoot, InRootError};
 pub use limited::{ReadLimitedError, read_limited, read_to_string_limited};
 pub use lock_file::{LockFile, LockFileError};

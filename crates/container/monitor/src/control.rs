@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use crioxide_files::{Existing, FifoEnd, make_fifo, open_fifo};
 
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
@@ -43,13 +43,8 @@ impl Fifo {
     }
 
     fn make(path: PathBuf, parse: fn(&str) -> Option<Command>) -> io::Result<Self> {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o640), 0)?;
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let descriptor = rustix::fs::open(&path, flags, Mode::empty())?;
+        make_fifo(&path, 0o640, Existing::Replaced)?;
+        let descriptor = open_fifo(&path, FifoEnd::Both)?;
         Ok(Self {
             path,
             descriptor,

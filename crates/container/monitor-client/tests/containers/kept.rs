@@ -84,7 +84,7 @@ pub(crate) async fn a_shims_container_that_was_not_made_leaves_nothing(runtime: 
     // What is no FIFO is not taken for one.
     std::fs::write(kept.stdout_fifo(), "").unwrap();
     let refused = pod.monitor.keep_stdio(kept.clone()).await.unwrap_err();
-    assert!(refused.to_string().contains("is no FIFO"), "{refused}");
+    assert!(refused.to_string().contains("that is no FIFO"), "{refused}");
     assert!(!pod.log("none").exists());
 }
 

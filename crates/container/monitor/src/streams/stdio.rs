@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crioxide_files::{Existing, FifoEnd, make_fifo, open_fifo};
 use crioxide_monitor_protocol::{KeepStdio, StdinMode};
 use rustix::event::epoll::EventFlags;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{OptionalActions, OutputModes, Winsize};
 
@@ -51,9 +52,9 @@ impl Output {
 
     /// A FIFO at this path.
     fn of_fifo(stream: Stream, path: &std::path::Path) -> io::Result<Self> {
-        let descriptor = open_fifo(path, OFlags::RDONLY)?;
+        let descriptor = open_fifo(path, FifoEnd::Read)?;
         Ok(Self {
-            held: Some(open_fifo(path, OFlags::WRONLY)?),
+            held: Some(open_fifo(path, FifoEnd::Write)?),
             ..Self::new(stream, descriptor)?
         })
     }
@@ -239,16 +240,16 @@ impl Stdio {
         ];
         for (stream, path) in outputs {
             if let Some(path) = path {
-                make_fifo(&path)?;
+                make_fifo(&path, 0o600, Existing::Kept)?;
                 self.fifos.push(path.clone());
                 self.outputs.push(Output::of_fifo(stream, &path)?);
             }
         }
         if let Some(path) = request.stdin_fifo() {
-            make_fifo(&path)?;
+            make_fifo(&path, 0o600, Existing::Kept)?;
             self.fifos.push(path.clone());
             // Open for both directions, because the shim may not have opened it yet.
-            let descriptor = open_fifo(&path, OFlags::RDWR)?;
+            let descriptor = open_fifo(&path, FifoEnd::Both)?;
             self.stdin = Some(Stdin::new(descriptor, request.stdin)?);
         }
         Ok(())
@@ -312,26 +313,6 @@ impl Stdio {
             }
         }
         String::from_utf8_lossy(&said).trim().to_owned()
-    }
-}
-
-fn make_fifo(path: &std::path::Path) -> io::Result<()> {
-    match rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn open_fifo(path: &std::path::Path, access: OFlags) -> io::Result<OwnedFd> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode);
-    match kind {
-        FileType::Fifo => Ok(descriptor),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("`{}` is no FIFO", path.display()),
-        )),
     }
 }
 

@@ -7,8 +7,8 @@ use crioxide_engine::ports::{
     ExecOutput, ExecProcess, ExecSession, Interrupted, PortError, PortResult, Session, SessionEnd,
     SessionInput, SessionTerminal, TerminalSize,
 };
+use crioxide_files::{Existing, FifoEnd, make_fifo, open_fifo};
 use crioxide_shim_client::{NewExec, Shim, ShimError};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
 use tokio::net::unix::pipe;
 
 use super::{
@@ -214,20 +214,21 @@ impl Running {
 
     fn output(&mut self, path: PathBuf) -> PortResult<pipe::Receiver> {
         self.make(&path)?;
-        let reader = open(&path, OFlags::RDONLY)?;
-        self.held.push(open(&path, OFlags::WRONLY)?);
+        let reader = open_fifo(&path, FifoEnd::Read)?;
+        self.held.push(open_fifo(&path, FifoEnd::Write)?);
         Ok(pipe::Receiver::from_owned_fd(reader)?)
     }
 
     fn input(&mut self, path: PathBuf) -> PortResult<pipe::Sender> {
         self.make(&path)?;
         // Without a reader it could not be opened; the shim opens it when the process is started.
-        self.held.push(open(&path, OFlags::RDONLY)?);
-        Ok(pipe::Sender::from_owned_fd(open(&path, OFlags::WRONLY)?)?)
+        self.held.push(open_fifo(&path, FifoEnd::Read)?);
+        let writer = open_fifo(&path, FifoEnd::Write)?;
+        Ok(pipe::Sender::from_owned_fd(writer)?)
     }
 
     fn make(&mut self, path: &std::path::Path) -> PortResult<()> {
-        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+        make_fifo(path, 0o600, Existing::Refused)?;
         self.paths.push(path.to_owned());
         Ok(())
     }
@@ -254,7 +255,7 @@ pub(super) async fn end_leftovers(task: Arc<Task>) {
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let fifos: Vec<String> = names.filter(|name| name.starts_with(FIFO_PREFIX)).collect();
     // A shim that was about to open one waits for its other end, and does nothing else for that process meanwhile.
-    let other_end = |name: &String| open(&task.dirs.run.join(name), OFlags::RDWR).ok();
+    let other_end = |name: &String| open_fifo(&task.dirs.run.join(name), FifoEnd::Both).ok();
     let _held: Vec<OwnedFd> = fifos.iter().filter_map(other_end).collect();
     for name in &fifos {
         let Some(exec_id) = name[FIFO_PREFIX.len()..].strip_suffix("-stdout") else {
@@ -287,11 +288,6 @@ async fn end(shim: &Shim, id: &str, exec_id: &str) {
     };
     let _ = tokio::time::timeout(START, killed).await;
     let _ = shim.delete(id, exec_id).await;
-}
-
-fn open(path: &std::path::Path, access: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::empty())
 }
 
 /// The error of an exec whose shim died while it was under way; others stay as they are.

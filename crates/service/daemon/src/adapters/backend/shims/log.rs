@@ -3,8 +3,8 @@
 use std::{os::fd::OwnedFd, path::Path};
 
 use crioxide_engine::ports::PortResult;
+use crioxide_files::{Existing, FifoEnd, make_fifo, open_fifo};
 use crioxide_names::PodId;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
 use tokio::{io::AsyncBufReadExt as _, net::unix::pipe};
 
 /// Longest piece that is handed on, bytes.
@@ -14,12 +14,9 @@ const PIECE: usize = 4096;
 /// to be kept until the shim has opened it.
 pub(super) fn open(bundle: &Path, pod: &PodId) -> PortResult<OwnedFd> {
     let path = bundle.join("log");
-    match rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(format!("cannot make {}: {error}", path.display()).into()),
-    }
-    let reader = open_end(&path, OFlags::RDONLY)?;
-    let writer = open_end(&path, OFlags::WRONLY)?;
+    make_fifo(&path, 0o600, Existing::Kept)?;
+    let reader = open_fifo(&path, FifoEnd::Read)?;
+    let writer = open_fifo(&path, FifoEnd::Write)?;
     tokio::spawn(hand_on(pipe::Receiver::from_owned_fd(reader)?, pod.clone()));
     Ok(writer)
 }
@@ -27,15 +24,10 @@ pub(super) fn open(bundle: &Path, pod: &PodId) -> PortResult<OwnedFd> {
 /// Goes on with the FIFO of a shim that a former daemon started.
 pub(super) fn reopen(bundle: &Path, pod: &PodId) {
     // Without it the shim's words are lost, and nothing else.
-    let reader = open_end(&bundle.join("log"), OFlags::RDONLY);
+    let reader = open_fifo(&bundle.join("log"), FifoEnd::Read);
     if let Ok(Ok(reader)) = reader.map(pipe::Receiver::from_owned_fd) {
         tokio::spawn(hand_on(reader, pod.clone()));
     }
-}
-
-fn open_end(path: &Path, access: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(path, flags, Mode::empty())
 }
 
 async fn hand_on(reader: pipe::Receiver, pod: PodId) {
