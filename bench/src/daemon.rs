@@ -11,9 +11,11 @@ use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::floor::Hierarchies;
+use crate::logs;
 use crate::options::Options;
 use crate::processes;
 use crate::pull::{Image, REPOSITORY, TAG};
+use crate::report::Report;
 
 /// A daemon on private directories with busybox pulled.
 #[derive(Debug)]
@@ -93,6 +95,12 @@ impl Node {
     /// The largest resident set that the daemon had.
     pub(crate) fn peak_memory_mib(&self) -> Result<f64> {
         processes::peak_memory_mib(self.node.daemon_pid()?)
+    }
+
+    /// What logs cost.
+    pub(crate) async fn logs(&self, mebibytes: usize, report: &mut Report) -> Result<()> {
+        let directory = self.directory.path();
+        logs::measure(&self.node, &self.image, directory, mebibytes, report).await
     }
 
     /// One pod up, one exec, and down.

@@ -9,6 +9,7 @@ mod chart;
 mod daemon;
 mod floor;
 mod lists;
+mod logs;
 mod options;
 mod processes;
 mod pull;
@@ -89,6 +90,7 @@ async fn measure(node: &mut daemon::Node, options: &Options, report: &mut Report
         scale::measure(node, options, report).await?;
     }
     scale::soak(node, options, report).await?;
+    node.logs(options.logs, report).await?;
     if options.pulls > 0 {
         pulls(node, options, report).await?;
     }

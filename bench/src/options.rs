@@ -6,14 +6,15 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--pods N] [--at-once N] [--batches N] [--pulls N] [--image-mib N]
-                         [--scale N,N,...] [--soak N] [--handler NAME] [--json FILE] [--chart FILE.svg]
+                         [--scale N,N,...] [--soak N] [--logs MIB] [--handler NAME] [--json FILE] [--chart FILE.svg]
                          [--directory DIR] [--profile NAME]
                          [--lists-ended N --lists-running N]
 
 Images are unpacked below DIR by floor and daemon; put it on a journaled file system.
 Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or built by the profile (release, or the quickly built profiling).
 --scale measures everything again with so many pods beside, and restarts the daemon with the most; --soak makes so many
-pods in batches and watches the daemon's memory. 0 rounds, batches or pulls leave that part out.";
+pods in batches and watches the daemon's memory. --logs is how much a container writes for each kind of lines, once to our
+monitor and once to conmon. 0 rounds, batches, pulls or logs leave that part out.";
 
 /// How much to measure.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) scale: Vec<usize>,
     /// Pods made in batches to see what stays behind.
     pub(crate) soak: usize,
+    /// Megabytes of output that are logged; 0 leaves them out.
+    pub(crate) logs: usize,
     /// The runtime handler, empty for the default.
     pub(crate) handler: String,
     /// Pods that have ended and are listed; with 0 and 0 lists are left out, otherwise everything else is.
@@ -60,6 +63,7 @@ impl Options {
             image_mib: 64,
             scale: vec![1, 50],
             soak: 0,
+            logs: 256,
             handler: String::new(),
             lists_ended: 0,
             lists_running: 0,
@@ -89,6 +93,7 @@ impl Options {
                 "--image-mib" => options.image_mib = number()?,
                 "--lists-ended" => options.lists_ended = number()?,
                 "--lists-running" => options.lists_running = number()?,
+                "--logs" => options.logs = number()?,
                 "--soak" => options.soak = number()?,
                 "--scale" => options.scale = numbers(name, value)?,
                 "--handler" => options.handler.clone_from(value),

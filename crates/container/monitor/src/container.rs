@@ -16,11 +16,11 @@ use crate::streams::log::{LogFile, Stream};
 use crate::streams::stdio::{Read, Stdio};
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
-/// Size of one read, and of the largest attach packet's content, as in conmon.
-pub(crate) const READ_SIZE: usize = 8192;
+/// Size of one read: what a pipe holds.
+pub(crate) const READ_SIZE: usize = 64 * 1024;
 
 /// Reads of one output before others get their turn.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: usize = 2;
 
 /// How long something that outlives the container's first process may keep its output open before the end is reported.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -173,7 +173,7 @@ impl Container {
     /// Takes everything the outputs have at this moment. `true` when all of them have ended.
     pub(crate) fn drain(&mut self, watcher: &mut Watcher, buffer: &mut [u8]) -> bool {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            // A pipe holds 64 KiB (or what a process made it, at most 1 MiB): this takes all that was there.
+            // A pipe holds 64 KiB, or what a process made it, at most 1 MiB: this takes all that was there.
             for _ in 0..16 {
                 if !self.read_output(stream, watcher, buffer) {
                     break;

@@ -57,7 +57,7 @@ pub(crate) struct Monitor {
     /// Out-of-memory kills that are known to be some container's.
     pub(crate) kills_counted: u64,
     pub(crate) child_settings: ChildSettings,
-    pub(crate) buffer: Box<[u8; READ_SIZE]>,
+    pub(crate) buffer: Box<[u8]>,
     pub(crate) finished: bool,
 }
 
@@ -130,7 +130,8 @@ impl Monitor {
             early_endings: Vec::new(),
             kills_counted: 0,
             child_settings: ChildSettings { oom_score_adj },
-            buffer: Box::new([0; READ_SIZE]),
+            // Zeroed by the kernel: what is never read into takes no memory.
+            buffer: vec![0; READ_SIZE].into_boxed_slice(),
             finished: false,
         })
     }

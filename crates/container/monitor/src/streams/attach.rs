@@ -18,6 +18,9 @@ use crate::watcher::{ContainerKey, Source, Token, Watcher};
 /// More simultaneous clients than this are turned away.
 const MOST_CLIENTS: usize = 64;
 
+/// Most bytes of output in one packet.
+const OUTPUT_PACKET: usize = 8192;
+
 /// Output a client may be behind by, in bytes of kernel memory.
 const SEND_BUFFER: usize = 1 << 20;
 
@@ -117,6 +120,12 @@ impl Attach {
 
     /// Sends output to everybody. Who cannot take it at once is dropped, so that nobody else waits.
     pub(crate) fn broadcast(&mut self, stream: Stream, bytes: &[u8], watcher: &mut Watcher) {
+        for piece in bytes.chunks(OUTPUT_PACKET) {
+            self.send(stream, piece, watcher);
+        }
+    }
+
+    fn send(&mut self, stream: Stream, bytes: &[u8], watcher: &mut Watcher) {
         let number = [stream.number()];
         let packet = [IoSlice::new(&number), IoSlice::new(bytes)];
         self.clients.retain_mut(|client| {

@@ -14,8 +14,8 @@ use super::records::{Record, records};
 /// Kept while the disk takes nothing; more is lost, and counted.
 const BACKLOG_LIMIT: usize = 64 * 1024;
 
-/// Slices of one gathered write. The kernel takes up to 1024.
-const GATHERED: usize = 192;
+/// Slices of one gathered write: as many as the kernel takes.
+const GATHERED: usize = 1024;
 
 /// An open CRI log. Writing never fails towards the container: it must not be stopped by a full disk.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl LogFile {
     pub(crate) fn write(&mut self, stream: Stream, time: SystemTime, bytes: &[u8]) {
         let full = Prefixes::new(time, stream);
         let partial = full.partial();
-        let mut slices: Vec<IoSlice<'_>> = Vec::new();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(GATHERED.min(bytes.len() / 16 + 3));
         let mut gathered = 0;
         for record in records(bytes) {
             let prefix = if record.full {
@@ -65,7 +65,7 @@ impl LogFile {
                 self.flush(&mut slices);
                 gathered = 0;
                 self.start_anew();
-            } else if slices.len() + 2 > GATHERED {
+            } else if slices.len() + 3 > GATHERED {
                 self.flush(&mut slices);
                 gathered = 0;
             }
@@ -140,7 +140,7 @@ impl LogFile {
             };
             self.size += written as u64;
             if written < whole {
-                self.owe(slices, written, whole);
+                self.owe(slices, written);
             }
             slices.clear();
         }
@@ -170,19 +170,28 @@ impl LogFile {
         written
     }
 
-    /// Keeps the unwritten rest, if there is room for all of it: half a record helps nobody.
-    fn owe(&mut self, slices: &[IoSlice<'_>], written: usize, whole: usize) {
-        let rest = whole - written;
-        if self.backlog.len() + rest > BACKLOG_LIMIT && torn_bytes(slices, written) == 0 {
-            self.lost += rest as u64;
-            return;
-        }
-        let mut skip = written;
+    /// Keeps as many of the unwritten records as there is room for, and the rest of one that is in the file by half: half a
+    /// record helps nobody.
+    fn owe(&mut self, slices: &[IoSlice<'_>], written: usize) {
+        let (mut skip, before) = (written, self.backlog.len());
         for slice in slices {
             let from = skip.min(slice.len());
             skip -= from;
             self.backlog.extend_from_slice(&slice[from..]);
         }
+        let Some(excess) = self.backlog.len().checked_sub(BACKLOG_LIMIT) else {
+            return;
+        };
+        let rest = &self.backlog[before..];
+        let room = rest.len().saturating_sub(excess);
+        let fitting = memchr::memrchr(b'\n', &rest[..room]).map_or(0, |end| end + 1);
+        let torn = match torn_bytes(slices, written) {
+            0 => 0,
+            _ => memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1),
+        };
+        let kept = fitting.max(torn);
+        self.lost += (rest.len() - kept) as u64;
+        self.backlog.truncate(before + kept);
     }
 
     /// A fresh file takes the place of the full one, whose content is lost: what `log_size_max` means.

@@ -1,5 +1,8 @@
 //! Cutting what was read into records.
 
+/// Most bytes of content in one record. conmon's are never longer, and collectors of logs have limits of their own.
+pub(super) const LONGEST: usize = 8192;
+
 /// One line, or part of one, of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
@@ -9,7 +12,7 @@ pub(super) struct Record<'a> {
     pub(super) full: bool,
 }
 
-/// The records of one read: every line, then the rest without a newline as a part.
+/// The records of one read: every line, long ones in parts, then the rest without a newline as a part.
 ///
 /// A newline alone after a part gives an empty full record, which ends the line.
 pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
@@ -17,7 +20,8 @@ pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
         if bytes.is_empty() {
             return None;
         }
-        let record = match memchr::memchr(b'\n', bytes) {
+        let (near, _) = bytes.split_at(bytes.len().min(LONGEST));
+        let record = match memchr::memchr(b'\n', near) {
             Some(end) => {
                 let record = Record {
                     content: &bytes[..end],
@@ -26,10 +30,13 @@ pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
                 bytes = &bytes[end + 1..];
                 record
             }
-            None => Record {
-                content: std::mem::take(&mut bytes),
-                full: false,
-            },
+            None => {
+                bytes = &bytes[near.len()..];
+                Record {
+                    content: near,
+                    full: false,
+                }
+            }
         };
         Some(record)
     })
@@ -54,6 +61,29 @@ mod tests {
             of(b"a\n\nb\n"),
             [(&b"a"[..], true), (b"", true), (b"b", true)]
         );
+    }
+
+    #[test]
+    fn long_lines_come_in_parts() {
+        let text = [
+            &[b'x'; 2 * LONGEST + 1][..],
+            b"\n",
+            &[b'y'; LONGEST],
+            b"\nz",
+        ]
+        .concat();
+        let lengths: Vec<_> = records(&text)
+            .map(|record| (record.content.len(), record.full))
+            .collect();
+        let expected = [
+            (LONGEST, false),
+            (LONGEST, false),
+            (1, true),
+            (LONGEST, false),
+            (0, true),
+            (1, false),
+        ];
+        assert_eq!(lengths, expected);
     }
 
     /// However the output is cut into reads, joining parts until a full record gives the lines back.
