@@ -129,10 +129,18 @@ impl OciRuntime for BuiltinRuntime {
         {
             cgroup.hurry();
         }
+        // On version 1 a frozen process does not die before it is thawed.
+        let let_die = || match &cgroup {
+            Some(cgroup) if signal == Signal::KILL && cgroup.is_frozen() => {
+                cgroup.thaw().map_err(failed("kill", id))
+            }
+            _ => Ok(()),
+        };
         if scope == KillScope::All
-            && let Some(cgroup) = cgroup
+            && let Some(cgroup) = &cgroup
         {
-            return cgroup.kill_all(signal).map_err(failed("kill", id));
+            cgroup.kill_all(signal).map_err(failed("kill", id))?;
+            return let_die();
         }
         let not_running = || RuntimeError::NotRunning { id: id.to_owned() };
         let pid = record.init().ok_or_else(not_running)?;
@@ -140,7 +148,7 @@ impl OciRuntime for BuiltinRuntime {
         // The number may have been given to another process before it was opened; the start time tells.
         record.init().ok_or_else(not_running)?;
         match pidfd_send_signal(&pidfd, signal) {
-            Ok(()) => Ok(()),
+            Ok(()) => let_die(),
             Err(Errno::SRCH) => Err(not_running()),
             Err(error) => Err(failed("kill", id)(io::Error::from(error))),
         }

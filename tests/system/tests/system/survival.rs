@@ -7,4 +7,5 @@ mod probes;
 mod recorded;
 pub(crate) mod restart;
 pub(crate) mod service;
+mod stuck;
 mod takeover;

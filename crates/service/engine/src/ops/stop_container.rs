@@ -136,7 +136,6 @@ impl Engine {
         }
         let mut pause = KILL_PAUSE;
         loop {
-            // A paused container takes no signal before it is thawed; SIGKILL on v1 needs it too.
             if let Err(error) = backend
                 .kill(
                     &container.handler,
@@ -154,6 +153,11 @@ impl Engine {
                 () = sleep(pause) => pause = (pause * 2).min(KILL_PAUSE_MAX),
             }
             self.recheck(container).await;
+            // On cgroup v1 a frozen process does not die, and it may have been frozen past us. That it was not is no
+            // news.
+            let _ = backend
+                .set_paused(&container.handler, &container.id, false)
+                .await;
         }
     }
 }

@@ -6,7 +6,7 @@ use crioxide_engine::ports::{ExecOutput, ExecProcess, Interrupted, PortError, Po
 use crioxide_monitor_client::{
     ExecDescriptors, ExecTarget, ForeignContainer, Monitor, MonitorError,
 };
-use tokio::{io::AsyncReadExt as _, net::unix::pipe};
+use tokio::{io::AsyncReadExt as _, net::unix::pipe, time::Instant};
 
 const SIGKILL: i32 = 9;
 /// How long output may take to end after the process did: something it left behind may hold the pipes.
@@ -29,7 +29,16 @@ pub(super) async fn run(
         id: request.id.as_str(),
         foreign: Some(foreign.clone()),
     };
-    let started = monitor.exec(target, &request.process, descriptors).await;
+    let since = Instant::now();
+    let started = monitor.exec(target, &request.process, descriptors);
+    let started = match request.timeout {
+        None => started.await,
+        // A monitor that stands still must not hold a probe up. What it starts later it ends at once.
+        Some(limit) => match tokio::time::timeout(limit, started).await {
+            Ok(started) => started,
+            Err(_) => return Ok(ExecOutput::TimedOut),
+        },
+    };
     let mut handle = match started {
         Ok(handle) => handle,
         Err(error) => {
@@ -51,7 +60,7 @@ pub(super) async fn run(
     };
     let exit = match request.timeout {
         None => ended.await,
-        Some(limit) => match tokio::time::timeout(limit, ended).await {
+        Some(limit) => match tokio::time::timeout_at(since + limit, ended).await {
             Ok(exit) => exit,
             Err(_) => {
                 // Dropping the handle would do it as well; here the process is known to be gone when we answer.
