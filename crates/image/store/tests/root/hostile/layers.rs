@@ -2,9 +2,9 @@
 
 use super::archive::{Header, Tar};
 use super::chain;
-use crate::support::{TestStore, layer};
+use crate::support::TestStore;
 use crate::tree::tree;
-use crioxide_store::MountOptions;
+use crioxide_store::{LayerId, LayerStaging, MountOptions, NewLayer, UnmountForce};
 
 /// Each stack of layers, mounted: the names in it, or the error of one that is refused.
 pub(crate) fn layers_cannot_reach_through_those_below(driver: &str) {
@@ -15,8 +15,14 @@ pub(crate) fn layers_cannot_reach_through_those_below(driver: &str) {
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("secret"), "of the host").unwrap();
     let untouched = tree(&outside);
+    let (mut filled, mut stacks) = (Vec::new(), Vec::new());
     for (name, stack, wanted) in cases(outside.to_str().unwrap()) {
-        let found = merged(&store, &stack);
+        stacks.push((name, fill(&store, &stack, &mut filled), wanted));
+    }
+    // At once: each time costs a flush or two.
+    store.commit_layers(filled).unwrap();
+    for (name, top, wanted) in stacks {
+        let found = top.and_then(|top| merged(&store, &top));
         assert_eq!(tree(&outside), untouched, "{name}: wrote outside");
         let found = found.unwrap_or_else(|error| vec![error]);
         let holds = match wanted {
@@ -191,15 +197,25 @@ fn cases(outside: &str) -> Vec<Case> {
     ]
 }
 
-fn merged(store: &TestStore, stack: &[Vec<u8>]) -> Result<Vec<String>, String> {
-    let mut ids = Vec::new();
+/// Unpacks a stack, to be committed with others; the id of the top layer.
+fn fill(
+    store: &TestStore,
+    stack: &[Vec<u8>],
+    into: &mut Vec<(LayerStaging, NewLayer)>,
+) -> Result<LayerId, String> {
+    let mut top: Option<LayerId> = None;
     for tar in stack {
-        if let Err(error) = store.stage_layer().unwrap().unpack(&tar[..]) {
-            return Err(chain(&error));
-        }
-        ids.push(layer(store, ids.last(), tar));
+        let mut staging = store.stage_layer().unwrap();
+        let summary = staging.unpack(&tar[..]).map_err(|error| chain(&error))?;
+        let id = LayerId::of_content(top.as_ref(), &summary.diff_id);
+        let new = NewLayer::unpacked(id.clone(), top.take(), summary);
+        into.push((staging, new));
+        top = Some(id);
     }
-    let top = ids.last().unwrap();
+    Ok(top.unwrap())
+}
+
+fn merged(store: &TestStore, top: &LayerId) -> Result<Vec<String>, String> {
     let root = store
         .mount(top, &MountOptions::default())
         .map_err(|error| chain(&error))?;
@@ -208,10 +224,7 @@ fn merged(store: &TestStore, stack: &[Vec<u8>]) -> Result<Vec<String>, String> {
         .filter(|name| !name.is_empty())
         .collect();
     store
-        .unmount(top, crioxide_store::UnmountForce::All)
+        .unmount(top, UnmountForce::All)
         .map_err(|error| chain(&error))?;
-    for id in ids.iter().rev() {
-        store.delete_layer(id).map_err(|error| chain(&error))?;
-    }
     Ok(names)
 }
