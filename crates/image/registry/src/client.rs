@@ -5,6 +5,7 @@ mod blob;
 mod connect;
 mod error;
 mod manifest;
+mod pace;
 mod repository;
 mod request;
 mod respond;
@@ -35,7 +36,7 @@ pub struct ClientSettings {
     pub connect_timeout: Duration,
     /// Limit between request and the head of the response.
     pub response_timeout: Duration,
-    /// Limit between two pieces of a body.
+    /// Limit for 16 KiB of a body, or for its rest.
     pub progress_timeout: Duration,
     /// What to do about a blob that reaches it.
     pub on_stall: OnStall,

@@ -1,5 +1,8 @@
 //! Registries that lie, break off, hang or refuse. Nothing is ever left behind.
 
+mod access;
+mod lies;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crioxide_registry::FetchError;

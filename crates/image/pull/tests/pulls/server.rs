@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,20 @@ pub(crate) struct Reply {
     /// Close the connection after this much of the body.
     cut: Option<usize>,
     hang: Hang,
+    length: Length,
+    /// Send so many bytes, head included, and then wait this long.
+    drip: Option<(usize, Duration)>,
+}
+
+/// What the head says of the body's length.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    True,
+    Wrong(usize),
+    /// The end of the connection is the end of the body.
+    Untold,
+    /// The body is all that is sent, without any head.
+    NoHead,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +85,8 @@ impl Reply {
             body: body.into(),
             cut: None,
             hang: Hang::No,
+            length: Length::True,
+            drip: None,
         }
     }
 
@@ -84,6 +101,28 @@ impl Reply {
 
     pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
         self.cut = Some(bytes);
+        self
+    }
+
+    pub(crate) fn of_length(mut self, length: usize) -> Self {
+        self.length = Length::Wrong(length);
+        self
+    }
+
+    pub(crate) fn without_length(mut self) -> Self {
+        self.length = Length::Untold;
+        self
+    }
+
+    /// These bytes instead of an answer.
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        let mut reply = Self::new(0, bytes);
+        reply.length = Length::NoHead;
+        reply
+    }
+
+    pub(crate) fn drip(mut self, bytes: usize, pause: Duration) -> Self {
+        self.drip = Some((bytes, pause));
         self
     }
 
@@ -159,15 +198,26 @@ async fn serve(
     if reply.hang == Hang::BeforeHead {
         std::future::pending::<()>().await;
     }
-    let mut answer = format!(
-        "HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n",
-        reply.status,
-        reply.body.len()
-    );
+    let mut answer = format!("HTTP/1.1 {} x\r\nconnection: close\r\n", reply.status);
+    match reply.length {
+        Length::True => answer.push_str(&format!("content-length: {}\r\n", reply.body.len())),
+        Length::Wrong(length) => answer.push_str(&format!("content-length: {length}\r\n")),
+        Length::Untold | Length::NoHead => {}
+    }
     for (name, value) in &reply.headers {
         answer.push_str(&format!("{name}: {value}\r\n"));
     }
     answer.push_str("\r\n");
+    if matches!(reply.length, Length::NoHead) {
+        answer.clear();
+    }
+    if let Some((bytes, pause)) = reply.drip {
+        for piece in [answer.as_bytes(), &reply.body].concat().chunks(bytes) {
+            stream.write_all(piece).await.ok()?;
+            tokio::time::sleep(pause).await;
+        }
+        return stream.shutdown().await.ok();
+    }
     stream.write_all(answer.as_bytes()).await.ok()?;
     if reply.hang == Hang::AfterHead {
         stream.flush().await.ok()?;

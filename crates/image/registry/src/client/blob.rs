@@ -9,6 +9,7 @@ use crioxide_names::Digest;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
 
+use super::pace::Pace;
 use super::request::Target;
 use super::{FetchError, OnStall, Phase, Repository};
 
@@ -30,6 +31,7 @@ pub struct BlobStream {
     /// Bytes at the head of the response that are not wanted, as they were received before.
     skip: u64,
     response: Option<Response>,
+    pace: Pace,
     failures: u32,
     /// The position of the last failure.
     failed_at: u64,
@@ -112,6 +114,7 @@ impl Repository {
             end: range.end,
             skip: 0,
             response: None,
+            pace: Pace::new(self.client.settings.progress_timeout),
             failures: 0,
             failed_at: range.start,
             delay: self.client.settings.retry.first_delay,
@@ -157,7 +160,8 @@ impl BlobStream {
         match error {
             FetchError::Interrupted { .. } => true,
             FetchError::Timeout {
-                phase: Phase::Body, ..
+                phase: Phase::Body | Phase::Trickle,
+                ..
             } => self.repository.client.settings.on_stall == OnStall::Resume,
             _ => false,
         }
@@ -170,18 +174,19 @@ impl BlobStream {
         let Some(response) = &mut self.response else {
             return Ok(None);
         };
-        let limit = self.repository.client.settings.progress_timeout;
-        let host = || self.repository.host.clone();
-        match tokio::time::timeout(limit, response.chunk()).await {
-            Ok(Ok(Some(bytes))) => Ok(Some(bytes)),
+        match self.pace.wait(response.chunk()).await {
+            Ok(Ok(Some(bytes))) => {
+                self.pace.received(bytes.len());
+                Ok(Some(bytes))
+            }
             Ok(Ok(None)) if self.position == self.end => Ok(None),
             Ok(Ok(None)) => Err(self.interrupted(None)),
             Ok(Err(error)) => Err(self.interrupted(Some(error.without_url()))),
-            Err(_) => Err(FetchError::Timeout {
+            Err(phase) => Err(FetchError::Timeout {
                 what: self.what.clone(),
-                host: host(),
-                phase: Phase::Body,
-                limit,
+                host: self.repository.host.clone(),
+                phase,
+                limit: self.repository.client.settings.progress_timeout,
             }),
         }
     }
@@ -260,6 +265,7 @@ impl BlobStream {
     async fn back_off(&mut self, error: FetchError) -> Result<(), FetchError> {
         let policy = self.repository.client.settings.retry;
         self.response = None;
+        self.pace = Pace::new(self.repository.client.settings.progress_timeout);
         if self.position >= self.failed_at + FORGIVING_PROGRESS {
             self.failures = 0;
             self.delay = policy.first_delay;

@@ -14,6 +14,8 @@ pub enum Phase {
     Response,
     /// More of the body.
     Body,
+    /// As much of the body as any line carries in that time.
+    Trickle,
 }
 
 impl std::fmt::Display for Phase {
@@ -22,6 +24,7 @@ impl std::fmt::Display for Phase {
             Self::Connect => "connection",
             Self::Response => "response",
             Self::Body => "data",
+            Self::Trickle => "more than a trickle of data",
         })
     }
 }

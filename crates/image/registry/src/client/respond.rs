@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
+use super::FetchError;
+use super::pace::Pace;
 use super::request::{Failure, Retry, retry_after};
-use super::{FetchError, Phase};
 
 /// At most this much of an error's body is looked at (bytes).
 const MAX_ERROR_BODY: u64 = 64 << 10;
@@ -107,7 +108,7 @@ async fn read_up_to(mut response: Response, limit: u64) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Reads a whole body of at most `limit` bytes; each piece must come within `progress`.
+/// Reads a whole body of at most `limit` bytes; 16 KiB of it must come within `progress`.
 pub(super) async fn read_body(
     what: &str,
     host: &str,
@@ -126,8 +127,9 @@ pub(super) async fn read_body(
         return Err(too_large());
     }
     let mut body: Vec<u8> = Vec::new();
+    let mut pace = Pace::new(progress);
     loop {
-        let chunk = match tokio::time::timeout(progress, response.chunk()).await {
+        let chunk = match pace.wait(response.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => return Ok(body),
             Ok(Err(error)) => {
@@ -138,11 +140,11 @@ pub(super) async fn read_body(
                     source: Some(error.without_url()),
                 });
             }
-            Err(_) => {
+            Err(phase) => {
                 return Err(FetchError::Timeout {
                     what: what.to_owned(),
                     host: host.to_owned(),
-                    phase: Phase::Body,
+                    phase,
                     limit: progress,
                 });
             }
@@ -150,6 +152,7 @@ pub(super) async fn read_body(
         if (body.len() + chunk.len()) as u64 > limit {
             return Err(too_large());
         }
+        pace.received(chunk.len());
         body.extend_from_slice(&chunk);
     }
 }
