@@ -60,7 +60,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(
             Command::new("load")
-                .about("Load an image from oci:, oci-archive:, docker-archive: or dir:")
+                .about("Load an image from oci:, oci-archive:, docker-archive:, dir: or containers-storage:[STORE]")
                 .arg(
                     Arg::new("source")
                         .required(true)
@@ -155,7 +155,9 @@ async fn load(puller: &Puller, options: &ArgMatches) -> anyhow::Result<()> {
         .get_one::<String>("source")
         .map_or("", String::as_str);
     let Some(image) = FileImage::parse(source) else {
-        bail!("`{source}` is none of oci:PATH, oci-archive:PATH, docker-archive:PATH and dir:PATH");
+        bail!(
+            "`{source}` is none of oci:PATH, oci-archive:PATH, docker-archive:PATH, dir:PATH and containers-storage:[STORE]IMAGE"
+        );
     };
     let progress = shown_progress(source);
     let names = options

@@ -64,7 +64,11 @@ impl LayerTask {
     /// is left.
     pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
         self.report(0, LayerState::Fetching);
-        let (unpacked, compression) = match chunked::fetch(&self).await? {
+        let there = match self.take_tar().await? {
+            Some(unpacked) => Some(unpacked),
+            None => chunked::fetch(&self).await?,
+        };
+        let (unpacked, compression) = match there {
             Some(unpacked) => (unpacked, None),
             None => {
                 let (unpacked, compression) = self.fetch_whole().await?;
@@ -79,6 +83,21 @@ impl LayerTask {
             summary,
             compression,
         })
+    }
+
+    /// The layer of a source that has it as a tar.
+    async fn take_tar(&self) -> Result<Option<Unpacked>, LayerError> {
+        let Some(diff_id) = &self.diff_id else {
+            return Ok(None);
+        };
+        let tar = self.source.layer_tar(diff_id).await;
+        let Some(tar) = tar.map_err(|source| self.fetch_failed(source))? else {
+            return Ok(None);
+        };
+        let (store, digest) = (self.store.clone(), self.blob.digest.clone());
+        let unpacking = move || unpack_tar(&store, &digest, tar);
+        let unpacked = self.unpack_while(async { Ok(()) }, unpacking).await?;
+        Ok(Some(self.proven(unpacked).await?))
     }
 
     async fn fetch_whole(&self) -> Result<(Unpacked, Option<Compression>), LayerError> {

@@ -1,4 +1,4 @@
-//! Loading images from files: `oci:`, `oci-archive:`, `docker-archive:`, `dir:`.
+//! Loading images from files and other stores: `oci:`, `oci-archive:`, `docker-archive:`, `dir:`, `containers-storage:`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,15 +9,17 @@ use crioxide_registry::Transport;
 use crate::error::PullError;
 use crate::progress::{Audience, Progress};
 use crate::puller::Puller;
-use crate::source::{DirSource, DockerArchiveSource, OciLayoutSource, ReadSourceError, Source};
+use crate::source::{
+    DirSource, DockerArchiveSource, OciLayoutSource, ReadSourceError, Source, StorageSource,
+};
 use crate::trust::Trust;
 
-/// An image in a file or directory.
+/// An image in a file, a directory or another store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileImage {
     /// How it is kept; never [`Transport::Docker`].
     pub transport: Transport,
-    /// The directory or archive.
+    /// The directory or archive; of a store what it is called, `[driver@root+run]`.
     pub path: PathBuf,
     /// Which of several images.
     pub reference: Option<String>,
@@ -55,8 +57,17 @@ impl FileImage {
             "oci-archive" => Transport::OciArchive,
             "docker-archive" => Transport::DockerArchive,
             "dir" => Transport::Dir,
+            "containers-storage" => Transport::ContainersStorage,
             _ => return None,
         };
+        if transport == Transport::ContainersStorage {
+            let (place, name) = rest.split_at(rest.find(']')? + 1);
+            return (!name.is_empty()).then(|| Self {
+                transport,
+                path: place.into(),
+                reference: Some(name.to_owned()),
+            });
+        }
         let (path, reference) = match rest.split_once(':') {
             Some((path, reference)) if transport != Transport::Dir => {
                 (path, Some(reference.to_owned()))
@@ -82,6 +93,10 @@ impl FileImage {
                 Arc::new(DockerArchiveSource::open(&self.path, reference, scratch)?)
             }
             Transport::Dir => Arc::new(DirSource::new(&self.path)),
+            Transport::ContainersStorage => {
+                let place = self.path.to_string_lossy();
+                Arc::new(StorageSource::open(&place, reference.unwrap_or_default())?)
+            }
             Transport::Docker => {
                 return Err(ReadSourceError::content(
                     &self.path,
@@ -96,6 +111,9 @@ impl std::fmt::Display for FileImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.transport.name(), self.path.display())?;
         match &self.reference {
+            Some(reference) if self.transport == Transport::ContainersStorage => {
+                f.write_str(reference)
+            }
             Some(reference) => write!(f, ":{reference}"),
             None => Ok(()),
         }
@@ -153,6 +171,10 @@ impl Puller {
 
 /// Policies name files by absolute path without symbolic links.
 fn policy_identity(image: &FileImage) -> String {
+    if image.transport == Transport::ContainersStorage {
+        let name = image.reference.as_deref().unwrap_or_default();
+        return format!("{}{name}", image.path.display());
+    }
     let path = image
         .path
         .canonicalize()
@@ -193,6 +215,13 @@ mod tests {
             );
             assert_eq!(image.reference.as_deref(), reference, "{text}");
         }
+        let stored = FileImage::parse("containers-storage:[overlay@/a+/b]quay.io/x:1").unwrap();
+        assert_eq!(stored.reference.as_deref(), Some("quay.io/x:1"));
+        assert_eq!(
+            stored.to_string(),
+            "containers-storage:[overlay@/a+/b]quay.io/x:1"
+        );
+        assert_eq!(FileImage::parse("containers-storage:quay.io/x:1"), None);
         assert_eq!(FileImage::parse("quay.io/x:1"), None);
         assert_eq!(FileImage::parse("oci:"), None);
     }

@@ -1,4 +1,4 @@
-//! Where images come from: a registry, or files.
+//! Where images come from: a registry, files, or another store.
 
 mod archive;
 mod dir;
@@ -6,7 +6,9 @@ mod docker_archive;
 mod file;
 mod oci_layout;
 mod registry;
+mod storage;
 
+use std::io::Read;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -21,6 +23,7 @@ pub(crate) use file::FileBlob;
 pub use file::ReadSourceError;
 pub(crate) use oci_layout::OciLayoutSource;
 pub(crate) use registry::RegistrySource;
+pub(crate) use storage::StorageSource;
 
 use crate::manifest::Descriptor;
 
@@ -65,6 +68,14 @@ pub(crate) trait Source: Send + Sync {
         _descriptor: &Descriptor,
         _part: Range<u64>,
     ) -> Result<Option<Blob>, SourceError> {
+        Ok(None)
+    }
+
+    /// The tar of a layer, where the source has that and no blob. Its digest is for the reader to verify.
+    async fn layer_tar(
+        &self,
+        _diff_id: &Digest,
+    ) -> Result<Option<Box<dyn Read + Send>>, SourceError> {
         Ok(None)
     }
 

@@ -175,3 +175,73 @@ async fn what_skopeo_writes_is_loaded() {
         fixture.assert_empty();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_other_stores_are_taken_as_they_are() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::simple();
+    let (first, second) = (Fixture::new(""), Fixture::new(""));
+    image.write_layout(&first.path("layout"));
+    let layout = format!("oci:{}", first.path("layout").display());
+    first.puller.load(request(&layout, &[])).await.unwrap();
+    let place = format!(
+        "containers-storage:[overlay@{}+{}]",
+        first.path("root").display(),
+        first.path("run").display()
+    );
+    for name in ["quay.io/team/app:one", &image.id()[..12]] {
+        let text = format!("{place}{name}");
+        let loaded = second.puller.load(request(&text, &[])).await.unwrap();
+        assert_eq!(loaded.id.as_str(), image.id());
+        assert_eq!(loaded.digest.as_str(), digest(&image.manifest));
+        assert_eq!(loaded.names[0].to_string(), "quay.io/team/app:one");
+        let problems = second.store.check(crioxide_store::CheckDepth::Digests);
+        assert_eq!(problems.unwrap(), []);
+        second.images().remove(&image.id()).unwrap();
+        second.assert_empty();
+    }
+    for (text, reason) in [
+        (
+            format!("{place}quay.io/other:1"),
+            "no image `quay.io/other:1`",
+        ),
+        (
+            "containers-storage:[/nowhere]quay.io/a:1".to_owned(),
+            "there is no store",
+        ),
+    ] {
+        let error = second.puller.load(request(&text, &[])).await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(reason), "{source}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_a_store_that_skopeo_wrote_are_taken() {
+    if !is_root() || !crate::debian_registry::has(&["skopeo"]) {
+        return;
+    }
+    let image = Image::simple();
+    let fixture = Fixture::new("");
+    image.write_layout(&fixture.path("layout"));
+    let place = format!(
+        "containers-storage:[vfs@{}+{}]localhost/app:1",
+        fixture.path("theirs").display(),
+        fixture.path("theirs-run").display()
+    );
+    let layout = format!(
+        "oci:{}:quay.io/team/app:one",
+        fixture.path("layout").display()
+    );
+    crate::debian_registry::skopeo(&["copy", &layout, &place]);
+    let loaded = fixture
+        .puller
+        .load(request(&place, &["a.io/b:1"]))
+        .await
+        .unwrap();
+    assert_eq!(loaded.id.as_str(), image.id());
+    let problems = fixture.store.check(crioxide_store::CheckDepth::Digests);
+    assert_eq!(problems.unwrap(), []);
+}

@@ -13,6 +13,8 @@ pub enum Transport {
     DockerArchive,
     /// A directory of blobs.
     Dir,
+    /// Another store of the machine.
+    ContainersStorage,
 }
 
 impl Transport {
@@ -25,6 +27,7 @@ impl Transport {
             Self::OciArchive => "oci-archive",
             Self::DockerArchive => "docker-archive",
             Self::Dir => "dir",
+            Self::ContainersStorage => "containers-storage",
         }
     }
 
@@ -32,6 +35,7 @@ impl Transport {
     pub(super) fn scopes(self, identity: &str) -> Vec<String> {
         let mut scopes = match self {
             Self::Docker => registry_scopes(identity),
+            Self::ContainersStorage => store_scopes(identity),
             _ => path_scopes(identity),
         };
         scopes.push(String::new());
@@ -58,6 +62,23 @@ pub(crate) fn registry_scopes(reference: &str) -> Vec<String> {
         scopes.push(format!("*.{domain}"));
         rest = domain;
     }
+    scopes
+}
+
+/// `[driver@root+run]name`, `[driver@root]name`, both without the name, `[root]`.
+fn store_scopes(identity: &str) -> Vec<String> {
+    let (place, name) = identity.split_at(identity.find(']').map_or(0, |end| end + 1));
+    let inner = place.trim_start_matches('[').trim_end_matches(']');
+    let store = inner.split(['+', ':']).next().unwrap_or_default();
+    let root = store.split_once('@').map_or(store, |(_, root)| root);
+    let mut scopes = vec![
+        identity.to_owned(),
+        format!("[{store}]{name}"),
+        place.to_owned(),
+        format!("[{store}]"),
+        format!("[{root}]"),
+    ];
+    scopes.dedup();
     scopes
 }
 
