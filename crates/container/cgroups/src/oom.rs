@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 
-use crate::{Cgroup, CgroupLayout, files};
+use crate::{Cgroup, CgroupLayout, CgroupPath, files};
 
 /// Tells when the kernel killed for lack of memory. Poll [`OomWatch::as_fd`] for [`OomWatch::interest`], then ask
 /// [`Cgroup::oom_kills`].
@@ -18,13 +18,19 @@ pub struct OomWatch {
     legacy: Option<Legacy>,
 }
 
-/// What version 1 needs besides.
+/// What version 1 needs besides. The notifications last as long as the watched files are open.
 #[derive(Debug)]
 struct Legacy {
-    /// Ready as soon as the cgroup has been removed, of which the other descriptor is told after it.
-    removal: OwnedFd,
-    /// The notifications last as long as the watched files are open.
-    _watched: [File; 2],
+    _watched: File,
+    removal: Option<Removal>,
+}
+
+/// The removal of a cgroup by somebody else.
+#[derive(Debug)]
+struct Removal {
+    /// Ready as soon as the cgroup has been removed, of which the watch itself is told after it.
+    event: OwnedFd,
+    _watched: File,
 }
 
 /// A use of memory that no cgroup has, bytes.
@@ -50,10 +56,11 @@ impl OomWatch {
         0
     }
 
-    /// Whether the kernel has told of the cgroup's removal (version 1); says so once.
-    pub fn was_told_of_removal(&self) -> bool {
-        let legacy = self.legacy.as_ref();
-        legacy.is_some_and(|legacy| count(&legacy.removal) > 0)
+    /// Whether the kernel has told of the cgroup's removal, and says so once. `None` where that is not watched: on
+    /// version 2, and for a cgroup that is not systemd's, which nobody but us removes.
+    pub fn was_told_of_removal(&self) -> Option<bool> {
+        let removal = self.legacy.as_ref()?.removal.as_ref()?;
+        Some(count(&removal.event) > 0)
     }
 }
 
@@ -112,15 +119,24 @@ impl Cgroup {
             Ok(event)
         };
         let descriptor = register(&watched, "")?;
-        // The kernel tells what was registered last first.
-        let usage = File::open(path.with_file_name("memory.usage_in_bytes"))?;
-        let removal = register(&usage, &format!(" {NEVER}"))?;
+        let removal = match &self.path {
+            // The kernel tells what was registered last first. Its registration waits for an RCU grace period, some
+            // milliseconds.
+            CgroupPath::Scope { .. } => {
+                let usage = File::open(path.with_file_name("memory.usage_in_bytes"))?;
+                Some(Removal {
+                    event: register(&usage, &format!(" {NEVER}"))?,
+                    _watched: usage,
+                })
+            }
+            CgroupPath::Directory(_) | CgroupPath::Slice(_) => None,
+        };
         Ok(OomWatch {
             descriptor,
             interest: PollFlags::IN,
             legacy: Some(Legacy {
+                _watched: watched,
                 removal,
-                _watched: [watched, usage],
             }),
         })
     }

@@ -94,14 +94,15 @@ impl Monitor {
         let kills = &mut container.kills;
         if let Some((watch, _)) = &container.oom_watch
             && kills.told > 0
-            && watch.was_told_of_removal()
         {
-            if kills.told == 1 {
+            let removal = watch.was_told_of_removal();
+            if kills.told == 1 && removal == Some(true) {
                 // Was that the removal, or does its news come as well?
                 let _ = poll(&mut [PollFd::new(watch, watch.interest())], Some(&REMOVAL));
                 kills.told += watch.acknowledge();
             }
-            kills.told -= 1;
+            // Where the removal is not watched, it is among the news, as the cgroup is gone.
+            kills.told -= u64::from(removal != Some(false));
         }
         let around = container.cgroup.as_ref().and_then(Cgroup::oom_kills_around);
         let lost = match around {
