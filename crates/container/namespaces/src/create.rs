@@ -3,9 +3,9 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    thread,
 };
 
+use crioxide_sys::namespaces::{self, Visit};
 use rustix::thread::UnshareFlags;
 
 use crate::{
@@ -56,22 +56,16 @@ pub fn create_pinned(
     if kinds.is_empty() {
         return Ok(PinnedNamespaces::default());
     }
-    thread::scope(|scope| {
-        let worker = thread::Builder::new()
-            .name("namespaces".to_owned())
-            .stack_size(128 << 10)
-            .spawn_scoped(scope, || make(dir, name, &kinds, request))
-            .map_err(|source| NamespaceError::Make {
-                action: "start a thread for new namespaces",
-                source,
-            })?;
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let visit = Visit::begin(flags(&kinds)).map_err(|source| NamespaceError::Make {
+        action: "leave the host's namespaces",
+        source,
+    })?;
+    let made = make(dir, name, &kinds, request);
+    drop(visit);
+    made
 }
 
-/// Runs in the thread that becomes part of the new namespaces and ends with the call.
+/// Leaves the calling thread in the new namespaces.
 fn make(
     dir: &Path,
     name: &str,
@@ -101,17 +95,18 @@ pub(crate) fn kinds(request: &NamespaceRequest) -> Vec<Kind> {
     .collect()
 }
 
+fn flags(kinds: &[Kind]) -> UnshareFlags {
+    let flag = |kind: &Kind| match kind {
+        Kind::Net => UnshareFlags::NEWNET,
+        Kind::Ipc => UnshareFlags::NEWIPC,
+        _ => UnshareFlags::NEWUTS,
+    };
+    kinds.iter().map(flag).collect()
+}
+
 /// Makes the calling thread part of new namespaces, and sets them up.
 pub(crate) fn make_here(request: &NamespaceRequest) -> Result<(), NamespaceError> {
-    let mut flags = UnshareFlags::empty();
-    for kind in kinds(request) {
-        flags |= match kind {
-            Kind::Net => UnshareFlags::NEWNET,
-            Kind::Ipc => UnshareFlags::NEWIPC,
-            _ => UnshareFlags::NEWUTS,
-        };
-    }
-    crioxide_sys::namespaces::unshare(flags).map_err(|source| NamespaceError::Make {
+    namespaces::unshare(flags(&kinds(request))).map_err(|source| NamespaceError::Make {
         action: "make new namespaces",
         source,
     })?;

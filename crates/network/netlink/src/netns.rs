@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use crioxide_sys::namespaces::Visit;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// Magic number of the kernel's namespace file system.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -84,31 +84,20 @@ impl Netns {
         Self::open(Path::new("/proc/thread-self/ns/net"))
     }
 
-    /// Runs `work` on a throw-away thread inside the namespace and returns what it returned.
-    ///
-    /// The calling thread never changes its own namespace: a thread of a pool that failed to come
-    /// back would carry somebody else's work into a pod.
+    /// Runs `work` inside the namespace and returns what it returned. The calling thread is back before this returns,
+    /// whatever happens.
     ///
     /// # Errors
-    /// When the thread cannot be started or the namespace cannot be entered.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    /// When the namespace cannot be entered.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, NetnsError> {
         let failed = |source| NetnsError::Enter {
             path: self.path.clone(),
             source,
         };
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name("netns".to_owned())
-                .stack_size(256 * 1024)
-                .spawn_scoped(scope, || {
-                    move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                        .map_err(|errno| failed(errno.into()))?;
-                    Ok(work())
-                })
-                .map_err(failed)?
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        let _visit = Visit::begin(UnshareFlags::NEWNET).map_err(failed)?;
+        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|errno| failed(errno.into()))?;
+        Ok(work())
     }
 
     /// Where it was opened.

@@ -80,7 +80,7 @@ impl RouteSocket {
         })
     }
 
-    /// Opens a socket inside `netns`, from a throw-away thread.
+    /// Opens a socket inside `netns`.
     ///
     /// # Errors
     /// When the namespace cannot be entered or the kernel gives no socket.
