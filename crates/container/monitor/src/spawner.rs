@@ -42,6 +42,9 @@ pub fn run(mut control: OwnedFd) -> i32 {
         return FAILED;
     };
     let _ = rustix::thread::set_name(c"crioxide-spawn");
+    // Its turns are short, and pods wait for them; without this it may get none before the daemon's thread that asked
+    // has to wait itself.
+    let _ = crioxide_sys::scheduling::go_first();
     // Monitors give their standard descriptors up; the socket must not be one of them.
     match rustix::io::fcntl_dupfd_cloexec(&control, 3) {
         Ok(moved) => control = moved,

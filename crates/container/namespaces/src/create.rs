@@ -2,11 +2,13 @@
 
 use std::{
     io,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crioxide_sys::namespaces::{self, Visit};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::{
     NamespaceError,
@@ -19,6 +21,8 @@ use crate::{
 pub struct NamespaceRequest {
     /// A network namespace, with nothing but a loopback interface that is down.
     pub net: bool,
+    /// The network namespace to take instead of a new one.
+    pub spare_net: Option<Arc<OwnedFd>>,
     /// An IPC namespace.
     pub ipc: bool,
     /// A UTS namespace.
@@ -106,10 +110,16 @@ fn flags(kinds: &[Kind]) -> UnshareFlags {
 
 /// Makes the calling thread part of new namespaces, and sets them up.
 pub(crate) fn make_here(request: &NamespaceRequest) -> Result<(), NamespaceError> {
-    namespaces::unshare(flags(&kinds(request))).map_err(|source| NamespaceError::Make {
-        action: "make new namespaces",
-        source,
-    })?;
+    let failed = |action| move |source| NamespaceError::Make { action, source };
+    let mut new = kinds(request);
+    let spare = request.spare_net.as_ref().filter(|_| request.net);
+    if let Some(net) = spare {
+        new.retain(|kind| *kind != Kind::Net);
+        move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(io::Error::from)
+            .map_err(failed("enter a network namespace that was made ahead"))?;
+    }
+    namespaces::unshare(flags(&new)).map_err(failed("make new namespaces"))?;
     if let Some(hostname) = request.hostname.as_deref().filter(|_| request.uts) {
         rustix::system::sethostname(hostname.as_bytes()).map_err(|error| {
             NamespaceError::Hostname {

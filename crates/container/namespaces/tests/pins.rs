@@ -5,7 +5,7 @@
     reason = "a test's helpers end it like its own lines"
 )]
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use crioxide_namespaces::{
     Kind, NamespaceRequest, create_pinned, pin_existing, pin_path, remove_pinned,
@@ -46,6 +46,7 @@ fn made_set_up_and_removed() {
             ("net.ipv4.ip_unprivileged_port_start".into(), "80".into()),
             ("kernel.shm_rmid_forced".into(), "1".into()),
         ],
+        ..Default::default()
     };
     let host_port = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     let pinned = create_pinned(dir.path(), "a", &request).unwrap();
@@ -78,6 +79,33 @@ fn made_set_up_and_removed() {
     remove_pinned(dir.path(), "a").unwrap();
     assert_eq!(mounts_below(dir.path()), 0);
     assert!(!pin_path(dir.path(), Kind::Net, "a").exists());
+}
+
+#[test]
+fn a_network_namespace_made_ahead_is_taken() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let alone = NamespaceRequest {
+        net: true,
+        ..Default::default()
+    };
+    let ahead = create_pinned(dir.path(), "ahead", &alone)
+        .unwrap()
+        .net
+        .unwrap();
+    let request = NamespaceRequest {
+        ipc: true,
+        spare_net: Some(Arc::new(fs::File::open(&ahead).unwrap().into())),
+        ..alone
+    };
+    let pinned = create_pinned(dir.path(), "a", &request).unwrap();
+    assert_eq!(inode(pinned.net.unwrap()), inode(&ahead));
+    assert_ne!(inode(pinned.ipc.unwrap()), inode("/proc/self/ns/ipc"));
+    for name in ["a", "ahead"] {
+        remove_pinned(dir.path(), name).unwrap();
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod owner;
 mod pod_check;
 mod removal;
 mod sockets;
+mod spares;
 mod sysctl;
 
 use std::sync::Arc;
@@ -31,9 +32,11 @@ use crioxide_netlink::NetlinkError;
 
 use interfaces::child_link::ChildLink;
 use sockets::NftSockets;
+use spares::Pairs;
 
 pub use executable::run_as_executable;
 pub use removal::{RemoveNetworkError, remove_network};
+pub use spares::Spare;
 
 /// Types of the plugins in this crate.
 pub const PLUGIN_TYPES: [&str; 17] = [
@@ -56,10 +59,11 @@ pub const PLUGIN_TYPES: [&str; 17] = [
     "vrf",
 ];
 
-/// The plugins of this crate. Clones share their sockets.
+/// The plugins of this crate. Clones share their sockets, and what was made ahead.
 #[derive(Debug, Clone, Default)]
 pub struct Builtin {
     sockets: Arc<NftSockets>,
+    pairs: Arc<Pairs>,
 }
 
 impl Builtin {
@@ -80,6 +84,7 @@ impl PluginSource for Builtin {
             "bandwidth" => Box::new(chained::bandwidth::Bandwidth),
             "bridge" => Box::new(interfaces::bridge::Bridge {
                 sockets: Arc::clone(&self.sockets),
+                pairs: Arc::clone(&self.pairs),
             }),
             "dummy" => Box::new(ChildLink::Dummy),
             "firewall" => Box::new(chained::firewall::Firewall),

@@ -17,6 +17,7 @@ use crate::directory::ConfDir;
 use crate::error::chain as error_chain;
 use crate::gate::Gates;
 use crate::plugin::chain::{Chain, Choice, OwnPortmap, Run};
+use crate::plugin::search::Origin;
 use crate::pod::parse_args;
 use crate::{
     Attachment, CachedAttachment, CniError, FallbackBridge, Fate, FindPluginError, History,
@@ -183,6 +184,19 @@ impl Cni {
             .unwrap_or_else(PoisonError::into_inner);
         *said = answer.is_ok().then(|| (Arc::clone(list), Instant::now()));
         answer
+    }
+
+    /// Whether the default network's first plugin is the built-in one of this type.
+    pub fn begins_with_builtin(&self, plugin_type: &str) -> bool {
+        let Ok(network) = self.network() else {
+            return false;
+        };
+        let first = network.list.plugins.first();
+        first.is_some_and(|first| first.plugin_type == plugin_type)
+            && network
+                .plugins
+                .find(plugin_type)
+                .is_ok_and(|found| found.origin == Origin::Builtin)
     }
 
     /// Whether this very list was ready a moment ago. Only good news is believed: what is not ready

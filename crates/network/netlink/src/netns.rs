@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use crioxide_sys::namespaces::Visit;
+use crioxide_sys::namespaces::{self, Visit};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// Magic number of the kernel's namespace file system.
@@ -33,6 +33,12 @@ pub enum NetnsError {
     Open {
         /// The path that was to be opened.
         path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel makes no new namespace.
+    #[error("make a network namespace")]
+    Make {
         /// What the kernel said.
         source: io::Error,
     },
@@ -82,6 +88,17 @@ impl Netns {
     /// When `/proc` is missing.
     pub fn current() -> Result<Self, NetnsError> {
         Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Makes a namespace, and runs `work` inside. Nothing but the value holds it.
+    ///
+    /// # Errors
+    /// When the kernel makes none.
+    pub fn create<T>(work: impl FnOnce() -> T) -> Result<(Self, T), NetnsError> {
+        let failed = |source| NetnsError::Make { source };
+        let _visit = Visit::begin(UnshareFlags::NEWNET).map_err(failed)?;
+        namespaces::unshare(UnshareFlags::NEWNET).map_err(failed)?;
+        Ok((Self::current()?, work()))
     }
 
     /// Runs `work` inside the namespace and returns what it returned. The calling thread is back before this returns,

@@ -149,13 +149,22 @@ impl LinkRequests {
         self.push(operation, 0, RouteNetlinkMessage::SetLink(message))
     }
 
-    /// Detaches the link called `name` from its bridge, by name so that nothing has to be asked
-    /// first.
+    /// Makes the link called `name` a port of the bridge `master`, by name so that nothing has to be
+    /// asked first.
+    pub fn attach(&mut self, name: &str, master: u32, mtu: Option<u32>) -> &mut Self {
+        let mut message = by_name(name);
+        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+        message.attributes.push(LinkAttribute::Controller(master));
+        self.push(
+            format!("make `{name}` a port of link {master}"),
+            0,
+            RouteNetlinkMessage::SetLink(message),
+        )
+    }
+
+    /// Detaches the link called `name` from its bridge, by name likewise.
     pub fn detach(&mut self, name: &str) -> &mut Self {
-        let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
+        let mut message = by_name(name);
         message.attributes.push(LinkAttribute::Controller(0));
         self.push(
             format!("detach `{name}` from its bridge"),
@@ -166,10 +175,7 @@ impl LinkRequests {
 
     /// Lets the bridge send frames back out of port `name`, the port they came in by.
     pub fn set_hairpin(&mut self, name: &str) -> &mut Self {
-        let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
+        let mut message = by_name(name);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
@@ -186,10 +192,7 @@ impl LinkRequests {
     /// Deletes the link called `name`. For a veth this waits for a kernel grace period (19 to 35
     /// ms): on busy paths let its namespace die instead.
     pub fn delete_link(&mut self, name: &str) -> &mut Self {
-        let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
+        let message = by_name(name);
         self.push(
             format!("delete link `{name}`"),
             0,
@@ -367,6 +370,14 @@ fn new_link(name: &str, mac: Option<MacAddress>) -> LinkMessage {
     message
         .attributes
         .extend(mac.map(|mac| LinkAttribute::Address(mac.bytes().to_vec())));
+    message
+}
+
+fn by_name(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
     message
 }
 

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use crioxide_sys::scheduling::{SchedulingAttributes, set_scheduling};
+use crioxide_sys::scheduling;
 use tokio::{
     runtime::{Builder, Handle, RuntimeMetrics},
     sync::oneshot,
@@ -27,14 +27,6 @@ use tonic::{
     },
     server::NamedService,
 };
-
-/// `SCHED_NORMAL` and `SCHED_FIFO` of sched(7).
-const NORMAL: u32 = 0;
-const FIRST_IN_FIRST_OUT: u32 = 1;
-/// `SCHED_FLAG_RESET_ON_FORK`: threads and processes made from here are ordinary ones.
-const RESET_ON_FORK: u64 = 1;
-/// Turn of an ordinary thread, nanoseconds (Linux 6.12 and later): the kernel lets short turns come first.
-const SHORT_TURN: u64 = 100_000;
 
 /// Calls that only read memory, or start an operation on a thread of its own and wait for it.
 const AT_ONCE: &[&str] = &[
@@ -103,20 +95,7 @@ impl<T> Future for Front<T> {
 
 /// Moves the calling thread before others, as far as this host allows it.
 fn go_first() {
-    let real_time = SchedulingAttributes {
-        policy: FIRST_IN_FIRST_OUT,
-        flags: RESET_ON_FORK,
-        priority: 1,
-        ..SchedulingAttributes::default()
-    };
-    let nice = SchedulingAttributes {
-        policy: NORMAL,
-        flags: RESET_ON_FORK,
-        nice: -20,
-        runtime: SHORT_TURN,
-        ..SchedulingAttributes::default()
-    };
-    if let Err(error) = set_scheduling(real_time).or_else(|_| set_scheduling(nice)) {
+    if let Err(error) = scheduling::go_first() {
         tracing::warn!(
             "Calls wait for the processor like all else, as neither real-time priority nor nice -20 is allowed: {error}"
         );
@@ -266,25 +245,5 @@ mod tests {
         });
         let places = daemon.block_on(front.unwrap());
         assert_eq!(places.unwrap(), ["cri worker", "worker worker"]);
-    }
-
-    #[test]
-    fn threads_made_there_are_ordinary() {
-        use rustix::process::getpriority_process;
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let made = Front::start(|| async {
-            std::thread::spawn(|| (scheduling_policy(), getpriority_process(None)))
-                .join()
-                .unwrap()
-        });
-        let (policy, nice) = runtime.block_on(made.unwrap()).unwrap();
-        assert_eq!((policy, nice), (NORMAL, Ok(0)));
-    }
-
-    /// The calling thread's, by proc_pid_stat(5): the 41st field.
-    fn scheduling_policy() -> u32 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        fields.split_whitespace().nth(38).unwrap().parse().unwrap()
     }
 }

@@ -8,4 +8,5 @@ pub(crate) mod namespaced_auth;
 pub(crate) mod network;
 mod pull_counts;
 pub(crate) mod records;
+pub(crate) mod spares;
 pub(crate) mod stats;

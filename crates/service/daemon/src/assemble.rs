@@ -45,6 +45,7 @@ use crate::{
         namespaced_auth::NamespacedAuth,
         network::CniNetwork,
         records::StoreRecords,
+        spares::Spares,
         stats::{GuestStats, KernelStats},
     },
     endpoints::inspect::Inspected,
@@ -112,14 +113,15 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
     });
     load_default(&config.runtime.apparmor_profile);
     let plugins = Builtin::default();
+    let cni = Arc::new(cni(config, plugins.clone())?);
     let ports = Ports {
         images: images.clone(),
         records: Arc::new(StoreRecords {
             store: store.clone(),
         }),
         network: Arc::new(CniNetwork::new(
-            cni(config, plugins.clone())?,
-            plugins,
+            cni.clone(),
+            plugins.clone(),
             config.network.cni_status_grace_period,
         )),
         host: Arc::new(Host {
@@ -133,6 +135,7 @@ pub(crate) fn assemble(startup: &Startup) -> Result<Assembled, StartError> {
             ),
             devices: Arc::new(device_settings(config)?),
             hooks_dirs: config.runtime.hooks_dir.clone(),
+            spares: Spares::start(cni, plugins),
         }),
         backend,
         checkpoints: Arc::new(StoreCheckpoints {

@@ -5,6 +5,14 @@ use std::mem::size_of;
 
 use crate::syscall::checked;
 
+/// `SCHED_NORMAL` and `SCHED_FIFO` of sched(7).
+const NORMAL: u32 = 0;
+const FIRST_IN_FIRST_OUT: u32 = 1;
+/// `SCHED_FLAG_RESET_ON_FORK`: threads and processes made from here are ordinary ones.
+const RESET_ON_FORK: u64 = 1;
+/// Turn of an ordinary thread, nanoseconds (Linux 6.12 and later): the kernel lets short turns come first.
+const SHORT_TURN: u64 = 100_000;
+
 /// Scheduling parameters, laid out as the kernel's `struct sched_attr` (`SCHED_ATTR_SIZE_VER1`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +48,31 @@ pub fn set_scheduling(mut attributes: SchedulingAttributes) -> io::Result<()> {
     // SAFETY: the structure has the kernel's layout, carries its own size and outlives the call; rustix has
     // no sched_setattr.
     checked(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attributes, 0) }).map(drop)
+}
+
+/// Moves the calling thread before all ordinary ones, for work that is short and that others wait for. What it makes is
+/// ordinary.
+///
+/// It gets the lowest real-time priority, by which it also runs at once on whichever processor is free; where the host
+/// refuses that, nice -20.
+///
+/// # Errors
+/// The host refuses both.
+pub fn go_first() -> io::Result<()> {
+    let real_time = SchedulingAttributes {
+        policy: FIRST_IN_FIRST_OUT,
+        flags: RESET_ON_FORK,
+        priority: 1,
+        ..SchedulingAttributes::default()
+    };
+    let nice = SchedulingAttributes {
+        policy: NORMAL,
+        flags: RESET_ON_FORK,
+        nice: -20,
+        runtime: SHORT_TURN,
+        ..SchedulingAttributes::default()
+    };
+    set_scheduling(real_time).or_else(|_| set_scheduling(nice))
 }
 
 /// Sets the calling thread's I/O priority: class 1 real-time, 2 best effort, 3 idle; level 0 (high) to 7.
@@ -86,5 +119,22 @@ mod tests {
             exit_now(i32::from(!done));
         };
         assert_eq!(wait_for(pid).unwrap(), Ending::Exited(0));
+    }
+
+    #[test]
+    fn what_goes_first_makes_ordinary_threads() {
+        let made = std::thread::spawn(|| {
+            let _ = go_first();
+            let ordinary = || (policy(), rustix::process::getpriority_process(None));
+            std::thread::spawn(ordinary).join().unwrap()
+        });
+        assert_eq!(made.join().unwrap(), (NORMAL, Ok(0)));
+    }
+
+    /// The calling thread's, by proc_pid_stat(5): the 41st field.
+    fn policy() -> u32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        fields.split_whitespace().nth(38).unwrap().parse().unwrap()
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::configuration::{network_name, previous_result, versions};
 use crate::sockets::NftSockets;
+use crate::spares::Pairs;
 use crate::{ipam, links, masquerade};
 use configuration::Settings;
 
@@ -22,12 +23,13 @@ const NAME: &str = "bridge";
 #[derive(Debug)]
 pub(crate) struct Bridge {
     pub(crate) sockets: Arc<NftSockets>,
+    pub(crate) pairs: Arc<Pairs>,
 }
 
 impl Plugin for Bridge {
     fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
         let settings = Settings::read(call)?;
-        attach::attach(call, &settings, &self.sockets).map(|result| result.to_value(call.version))
+        attach::attach(self, call, &settings).map(|result| result.to_value(call.version))
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {

@@ -117,7 +117,7 @@ impl ChildLink {
                 .map_err(|error| self.failed(&error))?
                 .map_err(|error| self.failed(&error))?;
         }
-        let link = pod_side::configure(self.name(), netns, call.ifname, result)?;
+        let link = pod_side::configure(self.name(), netns, call.ifname, result, None)?;
         result.interfaces = vec![pod_side::describe(&link, netns)];
         for ip in &mut result.ips {
             ip.interface = Some(0);

@@ -46,7 +46,7 @@ impl Plugin for HostDevice {
         let device = find(&keys, &mut host)?;
         let (mut result, reserved) = ipam::reserve(NAME, call)?;
         lend(&mut host, &device, &netns, call.ifname)?;
-        let configured = pod_side::configure(NAME, &netns, call.ifname, &result);
+        let configured = pod_side::configure(NAME, &netns, call.ifname, &result, None);
         let link = configured.inspect_err(|_| {
             if let Err(error) = take_back(&netns, call.ifname) {
                 tracing::warn!(%error, device = device.name, "link not moved back to the host");

@@ -7,15 +7,17 @@ use crioxide_netlink::{Link, LinkRequests, NetlinkError, Netns, RouteSocket, Rou
 
 use crate::sysctl;
 
-/// Configures interface `ifname` of the pod by `result`, and returns it as it was before.
+/// Configures interface `ifname` of the pod by `result`, with `mtu` if that is to be another one, and returns it as it was
+/// but for that.
 pub(crate) fn configure(
     plugin: &str,
     netns: &Netns,
     ifname: &str,
     result: &NetworkResult,
+    mtu: Option<u32>,
 ) -> Result<Link, PluginError> {
     netns
-        .run(|| configure_here(plugin, ifname, result))
+        .run(|| configure_here(plugin, ifname, result, mtu))
         .map_err(|error| failed(plugin, &error))?
 }
 
@@ -30,10 +32,15 @@ pub(crate) fn describe(link: &Link, netns: &Netns) -> Interface {
     }
 }
 
-fn configure_here(plugin: &str, ifname: &str, result: &NetworkResult) -> Result<Link, PluginError> {
+fn configure_here(
+    plugin: &str,
+    ifname: &str,
+    result: &NetworkResult,
+    mtu: Option<u32>,
+) -> Result<Link, PluginError> {
     let netlink = |error: NetlinkError| failed(plugin, &error);
     let mut socket = RouteSocket::open().map_err(netlink)?;
-    let link = socket
+    let mut link = socket
         .link_by_name(ifname)
         .map_err(netlink)?
         .ok_or_else(|| {
@@ -51,6 +58,10 @@ fn configure_here(plugin: &str, ifname: &str, result: &NetworkResult) -> Result<
             .map_err(|error| failed(plugin, &error))?;
     }
     let mut requests = LinkRequests::default();
+    if let Some(mtu) = mtu.filter(|mtu| *mtu != link.mtu) {
+        requests.set_mtu(link.index, mtu);
+        link.mtu = mtu;
+    }
     for ip in &result.ips {
         requests.add_address(link.index, ip.address);
     }

@@ -16,3 +16,4 @@ mod parallel;
 mod ports;
 mod providers;
 mod routed;
+mod spares;

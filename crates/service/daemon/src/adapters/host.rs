@@ -24,9 +24,10 @@ use crioxide_engine::ports::{
     SandboxHost, SandboxPaths,
 };
 use crioxide_names::PodId;
-use crioxide_namespaces::{IdMaps, IdRange, create_pinned_with_users};
+use crioxide_namespaces::{IdMaps, IdRange, Kind, create_pinned_with_users, pin_path};
 use crioxide_runtime_spec::{Confinement, Devices, mounts::volumes::VolumeSource};
 
+use super::spares::Spares;
 use crate::{blocking, pod_cgroup::OwnParents};
 
 pub(crate) use apparmor::load_default;
@@ -44,6 +45,7 @@ pub(crate) struct Host {
     pub(crate) selinux: SELinux,
     pub(crate) devices: Arc<devices::DeviceSettings>,
     pub(crate) hooks_dirs: Vec<PathBuf>,
+    pub(crate) spares: Arc<Spares>,
 }
 
 pub(crate) use devices::DeviceSettings;
@@ -61,6 +63,15 @@ pub(crate) fn pin_name(pod: &PodId) -> String {
     )
 }
 
+/// Whether sysctls have to be set before the pod's interface is made, which takes them over.
+fn is_for_devices(sysctls: &[(String, String)]) -> bool {
+    let per_device = |key: &str| {
+        let mut parts = key.split(['.', '/']);
+        parts.next() == Some("net") && matches!(parts.nth(1), Some("conf" | "neigh"))
+    };
+    sysctls.iter().any(|(key, _)| per_device(key))
+}
+
 #[async_trait]
 impl SandboxHost for Host {
     async fn create_namespaces(
@@ -69,16 +80,21 @@ impl SandboxHost for Host {
         request: &NamespaceRequest,
     ) -> PortResult<NamespacePaths> {
         let (dir, name, request) = (self.namespaces_dir.clone(), pin_name(pod), request.clone());
+        let spares = self.spares.clone();
         blocking::run(move || {
+            let pin = pin_path(&dir, Kind::Net, &name);
+            let fits = request.net && request.user.is_none() && !is_for_devices(&request.sysctls);
             let wanted = crioxide_namespaces::NamespaceRequest {
                 net: request.net,
+                spare_net: fits.then(|| spares.take(&pin)).flatten(),
                 ipc: request.ipc,
                 uts: request.uts,
                 hostname: request.uts.then_some(request.hostname),
                 sysctls: request.sysctls,
             };
             let mut pinned = match &request.user {
-                None => crioxide_namespaces::create_pinned(&dir, &name, &wanted)?,
+                None => crioxide_namespaces::create_pinned(&dir, &name, &wanted)
+                    .inspect_err(|_| spares.forget(&pin))?,
                 Some(user) => {
                     let maps = IdMaps {
                         uids: id_ranges(&user.uids),
@@ -92,10 +108,7 @@ impl SandboxHost for Host {
             };
             if !request.net {
                 // As CRI-O: port forwarding and statistics find the host's network by the same kind of path.
-                let (kind, own) = (
-                    crioxide_namespaces::Kind::Net,
-                    Path::new("/proc/self/ns/net"),
-                );
+                let (kind, own) = (Kind::Net, Path::new("/proc/self/ns/net"));
                 match crioxide_namespaces::pin_existing(&dir, &name, kind, own) {
                     Ok(path) => pinned.net = Some(path),
                     Err(error) => {
@@ -135,7 +148,9 @@ impl SandboxHost for Host {
 
     async fn remove_namespaces(&self, pod: &PodId, known: &NamespacePaths) -> PortResult<()> {
         let (dir, name, known) = (self.namespaces_dir.clone(), pin_name(pod), known.clone());
+        let spares = self.spares.clone();
         blocking::run(move || {
+            spares.forget(&pin_path(&dir, Kind::Net, &name));
             crioxide_namespaces::remove_pinned(&dir, &name)?;
             // Pins that CRI-O made have names of their own.
             for path in [known.net, known.ipc, known.uts, known.user, known.pid]

@@ -33,7 +33,7 @@ use readiness::Readiness;
 use retries::Retries;
 
 /// The interface of a pod's network.
-const INTERFACE: &str = "eth0";
+pub(crate) const INTERFACE: &str = "eth0";
 /// How long a connection on a loopback interface may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,8 +50,7 @@ pub(crate) struct CniNetwork {
 
 impl CniNetwork {
     /// Must be called inside the tokio runtime.
-    pub(crate) fn new(cni: Cni, plugins: Builtin, grace: Duration) -> Self {
-        let cni = Arc::new(cni);
+    pub(crate) fn new(cni: Arc<Cni>, plugins: Builtin, grace: Duration) -> Self {
         tokio::spawn(firewall::watch(cni.clone()));
         Self {
             readiness: Readiness::new(grace),

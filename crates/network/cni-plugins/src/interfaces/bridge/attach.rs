@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use crioxide_cni::{Call, Interface, NetworkResult, PluginError, Route, error_code};
-use crioxide_netlink::{LinkRequests, MacAddress, Netns, RouteSocket, VethSpec};
+use crioxide_netlink::{LinkRequests, Netns, RouteSocket, VethSpec};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
 use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
-use super::{NAME, failed};
+use super::{Bridge, NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
 use crate::sockets::NftSockets;
+use crate::spares::Pair;
 use crate::{interfaces::pod_side, ipam, links, masquerade};
 
 /// Names are random; a taken one is simply replaced.
@@ -26,17 +27,10 @@ struct Undo<'a, 'b> {
     veth: Option<String>,
 }
 
-/// The two ends of a veth pair.
-struct Pair {
-    host: String,
-    host_mac: MacAddress,
-    pod_mac: MacAddress,
-}
-
 pub(super) fn attach(
+    Bridge { sockets, pairs }: &Bridge,
     call: &Call<'_>,
     settings: &Settings,
-    sockets: &NftSockets,
 ) -> Result<NetworkResult, PluginError> {
     let netns = open_netns(NAME, call)?;
     let network = network_name(NAME, call)?;
@@ -67,9 +61,19 @@ pub(super) fn attach(
         undo.masquerade = true;
     }
 
-    let pair = create_pair(&mut socket, call, settings, &netns, bridge.index)?;
+    let spare = pairs
+        .take(netns.path())
+        .filter(|pair| pair.pod == call.ifname);
+    let pair = match spare {
+        Some(pair) => {
+            undo.veth = Some(pair.host.clone());
+            use_pair(&mut socket, &pair, settings, bridge.index)?;
+            pair
+        }
+        None => create_pair(&mut socket, call, settings, &netns, bridge.index)?,
+    };
     undo.veth = Some(pair.host.clone());
-    let mtu = pod_side::configure(NAME, &netns, call.ifname, &result)?.mtu;
+    let mtu = pod_side::configure(NAME, &netns, call.ifname, &result, settings.mtu)?.mtu;
     // Without this the first packets of a few pods in a hundred are lost for a second.
     socket
         .settle_link(&pair.host)
@@ -146,6 +150,21 @@ fn default_route(family_of: IpAddr) -> IpNet {
     }
 }
 
+/// Connects a pair that was made ahead, as [`create_pair`] makes a new one.
+fn use_pair(
+    socket: &mut RouteSocket,
+    pair: &Pair,
+    settings: &Settings,
+    bridge: u32,
+) -> Result<(), PluginError> {
+    let mut requests = LinkRequests::default();
+    requests.attach(&pair.host, bridge, settings.mtu);
+    if settings.hairpin {
+        requests.set_hairpin(&pair.host);
+    }
+    requests.send(socket).map_err(|error| failed(&error))
+}
+
 fn create_pair(
     socket: &mut RouteSocket,
     call: &Call<'_>,
@@ -156,31 +175,18 @@ fn create_pair(
     let mut tries = 0;
     loop {
         tries += 1;
-        let host_mac = MacAddress::generate().map_err(|error| failed(&error))?;
-        let pod_mac = MacAddress::generate().map_err(|error| failed(&error))?;
-        let [_, _, a, b, c, d] = host_mac.bytes();
-        let host = format!("veth{a:02x}{b:02x}{c:02x}{d:02x}");
+        let pair = Pair::named(call.ifname).map_err(|error| failed(&error))?;
         let mut requests = LinkRequests::default();
         requests.create_veth(&VethSpec {
-            name: &host,
-            mac: host_mac,
-            peer_name: call.ifname,
-            peer_mac: pod_mac,
-            peer_netns: netns,
             mtu: settings.mtu,
             master: Some(bridge),
+            ..pair.spec(netns)
         });
         if settings.hairpin {
-            requests.set_hairpin(&host);
+            requests.set_hairpin(&pair.host);
         }
         match requests.send(socket) {
-            Ok(()) => {
-                return Ok(Pair {
-                    host,
-                    host_mac,
-                    pod_mac,
-                });
-            }
+            Ok(()) => return Ok(pair),
             Err(error) if error.errno() == Some(Errno::EXIST) => {
                 let mut pod = RouteSocket::open_in(netns).map_err(|error| failed(&error))?;
                 if pod
@@ -197,7 +203,7 @@ fn create_pair(
             }
             Err(error) => {
                 // The pair may be there without its hairpin mode.
-                links::delete_or_warn(&host);
+                links::delete_or_warn(&pair.host);
                 return Err(failed(&error));
             }
         }

@@ -96,7 +96,7 @@ fn connect_pod(
 ) -> Result<Interface, PluginError> {
     let netlink = |error: NetlinkError| failed(&error);
     // The sysctls and the link's state; addresses and routes are not the usual ones.
-    let link = pod_side::configure(NAME, netns, call.ifname, &NetworkResult::default())?;
+    let link = pod_side::configure(NAME, netns, call.ifname, &NetworkResult::default(), None)?;
     let has_v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
     if has_v6 {
         netns

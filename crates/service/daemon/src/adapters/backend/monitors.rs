@@ -1,6 +1,9 @@
 //! The pods' monitors: started, found again, listened to.
 
-use std::{collections::HashMap, ffi::OsStr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, ffi::OsStr, future::poll_fn, path::Path, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use crioxide_engine::ports::{Adoption, ExitReport, MonitorReport, PortResult};
 use crioxide_monitor_client::{
@@ -79,12 +82,17 @@ impl Monitors {
 
     /// Starts a pod's monitor and returns its process id.
     pub(super) async fn spawn(&self, pod: &PodId, config: MonitorConfig) -> PortResult<i32> {
-        // A task of its own: the caller goes on to other things meanwhile, on a thread that they may block.
         let spawner = self.spawner.clone();
-        let made = tokio::spawn(async move { spawner.spawn_monitor(config).await });
-        let connected = made.await.map_err(|error| {
-            format!("starting the monitor of pod {pod} was abandoned: {error}")
-        })??;
+        let mut making = Box::pin(async move { spawner.spawn_monitor(config).await });
+        let first = poll_fn(|context| Poll::Ready(making.as_mut().poll(context))).await;
+        let connected = match first {
+            Poll::Ready(made) => made,
+            // The request is out. The rest is a task of its own: the caller goes on to other things, on a thread that they
+            // may block.
+            Poll::Pending => tokio::spawn(making).await.map_err(|error| {
+                format!("starting the monitor of pod {pod} was abandoned: {error}")
+            })?,
+        }?;
         let pid = connected.monitor.pid();
         self.listen(pod, connected);
         Ok(pid)
