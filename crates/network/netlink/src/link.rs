@@ -1,11 +1,31 @@
 //! Links as the kernel describes them, and the veth pair to be made.
 
-use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, InfoVrf, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
-};
-
+use crate::message::{attribute, attributes};
 use crate::{MacAddress, Netns};
+
+/// The fixed part of a link's message, `struct ifinfomsg` of rtnetlink(7): index and flags after four other bytes.
+const FIXED: usize = 16;
+const IFF_UP: u32 = 0x1;
+const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
+
+/// Attributes of a link, `IFLA_*` of if_link.h.
+const ADDRESS: u16 = 1;
+const NAME: u16 = 3;
+const MTU: u16 = 4;
+const PARENT: u16 = 5;
+const MASTER: u16 = 10;
+const TX_QUEUE_LEN: u16 = 13;
+const INFO: u16 = 18;
+const ALIAS: u16 = 20;
+/// Inside of those: `IFLA_INFO_*`, and of bridge ports, VRFs and VLANs one each.
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_PORT_KIND: u16 = 4;
+const INFO_PORT_DATA: u16 = 5;
+const PORT_HAIRPIN: u16 = 4;
+const VRF_TABLE: u16 = 1;
+const VLAN_ID: u16 = 1;
 
 /// What is known of one network link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,66 +82,113 @@ pub struct VethSpec<'a> {
 }
 
 impl Link {
-    pub(crate) fn from_message(message: &LinkMessage) -> Self {
-        let flags = message.header.flags;
+    /// Reads what the kernel says of a link. Of the dozens of attributes, statistics included, only those that count here
+    /// are looked at.
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, String> {
+        let (fixed, rest) = payload
+            .split_at_checked(FIXED)
+            .ok_or("a link's message is too short")?;
+        let flags = number(&fixed[8..]).unwrap_or_default();
         let mut link = Self {
-            index: message.header.index,
+            index: number(&fixed[4..]).unwrap_or_default(),
             name: String::new(),
             mac: None,
             mtu: 0,
             master: None,
             kind: String::new(),
-            up: flags.contains(LinkFlags::Up),
-            promiscuous: flags.contains(LinkFlags::Promisc),
+            up: flags & IFF_UP != 0,
+            promiscuous: flags & IFF_PROMISC != 0,
             hairpin: false,
-            all_multicast: flags.contains(LinkFlags::Allmulti),
+            all_multicast: flags & IFF_ALLMULTI != 0,
             alias: String::new(),
             tx_queue_len: 0,
             parent: None,
             vrf_table: None,
             vlan_id: None,
         };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name.clone_from(name),
-                LinkAttribute::Address(bytes) => link.mac = MacAddress::from_slice(bytes),
-                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Controller(index) => link.master = Some(*index),
-                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
-                LinkAttribute::TxQueueLen(length) => link.tx_queue_len = *length,
-                LinkAttribute::Link(index) => link.parent = Some(*index),
-                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
+        for (kind, value) in attributes(rest) {
+            match kind {
+                NAME => link.name = text(value),
+                ADDRESS => link.mac = MacAddress::from_slice(value),
+                MTU => link.mtu = number(value).unwrap_or_default(),
+                MASTER => link.master = number(value),
+                ALIAS => link.alias = text(value),
+                TX_QUEUE_LEN => link.tx_queue_len = number(value).unwrap_or_default(),
+                PARENT => link.parent = number(value),
+                INFO => link.read_info(value),
                 _ => {}
             }
         }
-        link
+        Ok(link)
     }
 
-    fn read_info(&mut self, infos: &[LinkInfo]) {
-        for info in infos {
-            match info {
-                LinkInfo::Kind(kind) => self.kind = kind_name(kind),
-                LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-                    self.hairpin = port.contains(&InfoBridgePort::HairpinMode(true));
-                }
-                LinkInfo::Data(InfoData::Vrf(vrf)) => {
-                    self.vrf_table = vrf.iter().find_map(|info| match info {
-                        InfoVrf::TableId(table) => Some(*table),
-                        _ => None,
-                    });
-                }
-                LinkInfo::Data(InfoData::Vlan(vlan)) => {
-                    self.vlan_id = vlan.iter().find_map(|info| match info {
-                        InfoVlan::Id(id) => Some(*id),
-                        _ => None,
-                    });
-                }
-                _ => {}
+    fn read_info(&mut self, info: &[u8]) {
+        let kind = |of| attribute(info, of).map(text).unwrap_or_default();
+        self.kind = kind(INFO_KIND);
+        if let Some(port) = attribute(info, INFO_PORT_DATA)
+            && kind(INFO_PORT_KIND) == "bridge"
+        {
+            self.hairpin = attribute(port, PORT_HAIRPIN).is_some_and(|value| value == [1]);
+        }
+        let Some(data) = attribute(info, INFO_DATA) else {
+            return;
+        };
+        match self.kind.as_str() {
+            "vrf" => self.vrf_table = attribute(data, VRF_TABLE).and_then(number),
+            "vlan" => {
+                let id = attribute(data, VLAN_ID).and_then(|value| value.try_into().ok());
+                self.vlan_id = id.map(u16::from_ne_bytes);
             }
+            _ => {}
         }
     }
 }
 
-fn kind_name(kind: &InfoKind) -> String {
-    kind.to_string()
+fn number(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
+}
+
+/// A string of the kernel's, which ends in NUL.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{MessageWriter, replies};
+
+    #[test]
+    fn what_the_kernel_says_of_a_bridge_port() {
+        let mut writer = MessageWriter::default();
+        writer.begin_message(16, 0, 1);
+        let mut fixed = [0; FIXED];
+        fixed[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+        fixed[8..12].copy_from_slice(&(IFF_UP | IFF_ALLMULTI).to_ne_bytes());
+        writer.raw(&fixed);
+        writer.string(NAME, "veth0");
+        writer.bytes(ADDRESS, &[2, 0, 0, 0, 0, 9]);
+        writer.bytes(MTU, &1400_u32.to_ne_bytes());
+        writer.bytes(MASTER, &3_u32.to_ne_bytes());
+        // Statistics and the like.
+        writer.bytes(23, &[0; 200]);
+        writer.nested(INFO, |info| {
+            info.string(INFO_KIND, "veth");
+            info.string(INFO_PORT_KIND, "bridge");
+            info.nested(INFO_PORT_DATA, |port| port.bytes(PORT_HAIRPIN, &[1]));
+        });
+        writer.end_message();
+        let message = writer.finish();
+        let payload = replies(&message).next().unwrap().payload;
+        let link = Link::parse(payload).unwrap();
+        assert_eq!((link.index, link.name.as_str()), (7, "veth0"));
+        assert_eq!((link.kind.as_str(), link.mtu), ("veth", 1400));
+        assert!(link.up && link.hairpin && link.all_multicast && !link.promiscuous);
+        assert_eq!((link.master, link.parent), (Some(3), None));
+        assert_eq!(link.mac.unwrap().bytes(), [2, 0, 0, 0, 0, 9]);
+        for cut in 0..payload.len() {
+            assert_eq!(Link::parse(&payload[..cut]).is_err(), cut < FIXED, "{cut}");
+        }
+    }
 }

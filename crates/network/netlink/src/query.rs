@@ -188,8 +188,7 @@ impl RouteSocket {
 }
 
 fn read_link(payload: &[u8]) -> Result<Option<Link>, String> {
-    let message = LinkMessage::parse(payload).map_err(|error| error.to_string())?;
-    Ok(Some(Link::from_message(&message)))
+    Link::parse(payload).map(Some)
 }
 
 fn local_address(message: &AddressMessage) -> Option<IpNet> {

@@ -1,5 +1,6 @@
 //! The rtnetlink socket.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +13,11 @@ use crate::{Netns, NetnsError};
 
 /// The kernel never sends more than this in one datagram of a dump (NLMSG_GOODSIZE grows to 32 KiB).
 const RECEIVE_BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// Room for a datagram, kept for the thread's next exchange.
+    static SPACE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A request to the kernel's network configuration failed.
 #[derive(Debug, thiserror::Error)]
@@ -162,10 +168,21 @@ impl NetlinkSocket {
     /// Reads what the kernel has queued and gives every message to `handle`, until the queue is
     /// empty or `handle` answers that the exchange is over. Nothing is awaited: replies are queued
     /// while `send` runs, and the next part of a dump while the previous is read.
-    pub(crate) fn receive(&self, mut handle: impl FnMut(Reply<'_>) -> Progress) -> io::Result<()> {
-        let mut buffer = vec![0; RECEIVE_BUFFER];
+    pub(crate) fn receive(&self, handle: impl FnMut(Reply<'_>) -> Progress) -> io::Result<()> {
+        let mut buffer = SPACE.take();
+        buffer.resize(RECEIVE_BUFFER, 0);
+        let received = self.receive_by(&mut buffer, handle);
+        SPACE.set(buffer);
+        received
+    }
+
+    fn receive_by(
+        &self,
+        buffer: &mut [u8],
+        mut handle: impl FnMut(Reply<'_>) -> Progress,
+    ) -> io::Result<()> {
         loop {
-            let (length, _) = match rustix::net::recv(&self.fd, &mut buffer, RecvFlags::DONTWAIT) {
+            let (length, _) = match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
                 received => received?,
