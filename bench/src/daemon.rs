@@ -44,8 +44,7 @@ pub(crate) struct Life {
 pub(crate) type Ids = (String, String);
 
 impl Node {
-    pub(crate) async fn start(options: &Options) -> Result<Self> {
-        let registry = ScriptedRegistry::start().await?;
+    pub(crate) async fn start(options: &Options, registry: ScriptedRegistry) -> Result<Self> {
         let busybox = ImageBuilder::busybox(Format::Oci)?.build()?;
         let image = registry.add("bench/busybox", "1", &busybox);
         let directory = tempfile::tempdir_in(&options.directory)

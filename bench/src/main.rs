@@ -19,7 +19,11 @@ mod scale;
 
 use std::process::ExitCode;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use crioxide_test_support::ScriptedRegistry;
+use tokio::runtime::{Builder, Runtime};
 
 use options::Options;
 use report::Report;
@@ -46,10 +50,14 @@ fn run(arguments: &[String]) -> Result<()> {
         println!("{}", options::USAGE);
         return Ok(());
     };
-    let runtime = tokio::runtime::Runtime::new().context("start the async runtime")?;
+    let serving = Runtime::new().context("start the registry's runtime")?;
+    let registry = serving.block_on(ScriptedRegistry::start())?;
+    // The client has one thread: more of them would only hand its calls to each other.
+    let client = Builder::new_current_thread().enable_all().build();
+    let client = client.context("start the client's runtime")?;
     let mut report = Report::default();
-    runtime.block_on(async {
-        let mut node = daemon::Node::start(&options).await?;
+    client.block_on(async {
+        let mut node = daemon::Node::start(&options, registry).await?;
         let outcome = measure(&mut node, &options, &mut report).await;
         let finished = node.finish().await;
         // What went wrong first explains what is left.
@@ -97,12 +105,17 @@ async fn measure(node: &mut daemon::Node, options: &Options, report: &mut Report
     Ok(())
 }
 
+/// Before each pod: what the kernel still does after the end of the last one is not this one's.
+const PAUSE: Duration = Duration::from_millis(30);
+
 /// Floor and daemon in turn, the first of each thrown away.
 async fn one_at_a_time(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
     let mut floor = floor::Floor::start()?;
     for round in 0..=options.rounds {
+        tokio::time::sleep(PAUSE).await;
         let floor_pod = floor.pod(1)?;
         let floor_exec = floor.exec()?;
+        tokio::time::sleep(PAUSE).await;
         let ours = node.pod(&format!("one{round}")).await?;
         if round > 0 {
             report.add("pod up, one at a time", floor_pod.up, ours.up);

@@ -23,8 +23,8 @@ use crate::blocking;
 /// How many are kept: what a client that makes one pod after the other uses up between two pauses.
 const KEPT: usize = 4;
 
-/// How long no pod may have come before new ones are made.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long no pod may have come before another one is made.
+const PAUSE: Duration = Duration::from_millis(8);
 
 /// How old one may get. A namespace takes over some of the host's sysctls when it is made, and those may change.
 const AGE: Duration = Duration::from_secs(60);
@@ -81,27 +81,36 @@ impl Spares {
     async fn refill(self: Arc<Self>) {
         loop {
             self.taken.notified().await;
-            while tokio::time::timeout(PAUSE, self.taken.notified())
-                .await
-                .is_ok()
-            {}
-            let spares = Arc::clone(&self);
-            let filled = blocking::run(move || spares.fill().map_err(PortError::from)).await;
-            if let Err(error) = filled {
-                // Pods make their own then, and say what is wrong.
-                let reason = crioxide_engine::chain(error.as_ref());
-                tracing::debug!("No network namespace could be made ahead: {reason}");
-            }
+            while self.is_disturbed().await || self.made_one().await {}
         }
     }
 
-    fn fill(&self) -> std::io::Result<()> {
+    /// Whether a pod comes within the pause.
+    async fn is_disturbed(&self) -> bool {
+        let taken = self.taken.notified();
+        tokio::time::timeout(PAUSE, taken).await.is_ok()
+    }
+
+    /// Makes one, unless all are there.
+    async fn made_one(self: &Arc<Self>) -> bool {
+        let spares = Arc::clone(self);
+        let made = blocking::run(move || spares.make_one().map_err(PortError::from)).await;
+        made.unwrap_or_else(|error| {
+            // Pods make their own then, and say what is wrong.
+            let reason = crioxide_engine::chain(error.as_ref());
+            tracing::debug!("No network namespace could be made ahead: {reason}");
+            false
+        })
+    }
+
+    fn make_one(&self) -> std::io::Result<bool> {
         self.ready().retain(|(made, _)| made.elapsed() <= AGE);
-        let interface = self.wants_pairs().then_some(INTERFACE);
-        while self.ready().len() < KEPT {
-            let spare = self.plugins.make_spare(interface)?;
-            self.ready().push_back((Instant::now(), spare));
+        if self.ready().len() >= KEPT {
+            return Ok(false);
         }
-        Ok(())
+        let interface = self.wants_pairs().then_some(INTERFACE);
+        let spare = self.plugins.make_spare(interface)?;
+        self.ready().push_back((Instant::now(), spare));
+        Ok(true)
     }
 }
