@@ -165,7 +165,7 @@ async fn equal_pulls_at_once_share_one_transfer() -> Result<()> {
         .layer(Layer::new().file("big", &big, 0o644), Compression::Plain)
         .build()?;
     let name = scene.registry.add("test/shared", "1", &image);
-    let pulls = (0..8).map(|_| scene.node.client.pull(&name));
+    let pulls = (0..20).map(|_| scene.node.client.pull(&name));
     for outcome in futures_util::future::join_all(pulls).await {
         outcome.context("PullImage")?;
     }
@@ -177,6 +177,58 @@ async fn equal_pulls_at_once_share_one_transfer() -> Result<()> {
         .filter(|request| request.starts_with("GET") && request.contains(&path))
         .count();
     ensure!(transfers == 1, "the layer travelled {transfers} times");
+    scene.node.finish().await
+}
+
+/// Many pulls at once, and calls that are answered meanwhile. How long these took is printed, not judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn different_pulls_at_once_leave_calls_answered() -> Result<()> {
+    skip_unless!(possible());
+    let scene = Scene::start().await?;
+    let client = scene.node.client.clone();
+    let mut names = Vec::new();
+    for number in 0..20_u32 {
+        let mut layer = Layer::new();
+        for file in 0..200_u32 {
+            let seed = number * 1000 + file;
+            let content: Vec<u8> = (seed..seed + 4000)
+                .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+                .collect();
+            layer = layer.file(&format!("file-{file}"), &content, 0o644);
+        }
+        let image = ImageBuilder::busybox(Format::Oci)?
+            .layer(layer, Compression::Gzip)
+            .build()?;
+        names.push(scene.registry.add("test/many", &number.to_string(), &image));
+    }
+    let mut times = Vec::new();
+    let pulls = futures_util::future::join_all(names.iter().map(|name| client.pull(name)));
+    let mut pulls = Box::pin(pulls);
+    let outcomes = loop {
+        let called = std::time::Instant::now();
+        tokio::select! {
+            outcomes = &mut pulls => break outcomes,
+            listed = async {
+                client.list_images().await?;
+                client.list_containers().await
+            } => drop(listed?),
+        }
+        times.push(called.elapsed() / 2);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    };
+    drop(pulls);
+    for outcome in outcomes {
+        outcome.context("PullImage")?;
+    }
+    ensure!(client.list_images().await?.len() == names.len() + 1);
+    times.sort_unstable();
+    let at = |percent: usize| times.get(times.len() * percent / 100);
+    println!(
+        "{} times two lists: median {:?}, p99 {:?}",
+        times.len(),
+        at(50),
+        at(99)
+    );
     scene.node.finish().await
 }
 

@@ -1,7 +1,7 @@
 //! Processes killed at each step of a pull, a removal, and the making and deleting of a container. Afterwards the store is what
 //! it was before or after, to the last file.
 
-mod state;
+pub(crate) mod state;
 mod steps;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ const PLACE: &str = "CRIOXIDE_TEST_PLACE";
 const HOST: &str = "CRIOXIDE_TEST_HOST";
 const DRIVER: &str = "CRIOXIDE_TEST_DRIVER";
 
-const CONTAINER: &str = "c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0";
+pub(crate) const CONTAINER: &str =
+    "c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull() {
@@ -85,7 +86,7 @@ async fn act(fixture: &Fixture, role: &str, host: &str) {
     }
 }
 
-fn create(store: &Store, name: &str) {
+pub(crate) fn create(store: &Store, name: &str) {
     let image = store.image(name).unwrap().unwrap();
     let new = NewContainer {
         id: ContainerId::parse(CONTAINER).unwrap(),
@@ -272,7 +273,7 @@ impl Scene {
     /// What the next start makes of the store.
     fn state(&self) -> State {
         let (kept, app) = images();
-        State::of(&self.place(), &self.driver, &[&kept, &app])
+        State::of(&self.place(), &self.driver, &[&kept], &[&app])
     }
 
     fn buildah_container(&self) {

@@ -12,5 +12,6 @@ mod formats;
 mod good;
 mod image;
 mod kills;
+mod power;
 mod server;
 mod trust;

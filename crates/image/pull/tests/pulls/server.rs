@@ -139,7 +139,14 @@ impl Reply {
 
 impl Server {
     pub(crate) async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", handler).await
+    }
+
+    pub(crate) async fn start_at(
+        address: &str,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (log, handler): (_, Arc<Handler>) = (requests.clone(), Arc::new(handler));

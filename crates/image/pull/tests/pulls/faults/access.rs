@@ -34,6 +34,7 @@ fn token(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn about_tokens() {
     let answer = |text: &'static str| token(move |_| Reply::new(200, text));
     let own = |request: &Request| {

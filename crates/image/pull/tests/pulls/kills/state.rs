@@ -12,19 +12,22 @@ use crate::image::{Image, digest};
 
 /// All files of a store but the content of layers, which was compared with the images it is of.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     pub(super) files: Vec<String>,
 }
 
 impl State {
-    /// Opens, tidies up and examines. Every image of `images` that is there must be so byte for byte; the first must be.
-    pub(super) fn of(place: &Path, driver: &str, images: &[&Image]) -> Self {
+    /// Opens, tidies up and examines. Images that are there are so byte for byte; those of `required` must be.
+    pub(crate) fn of(place: &Path, driver: &str, required: &[&Image], others: &[&Image]) -> Self {
         let store = open(place, driver);
         store.garbage_collect().unwrap();
         assert_eq!(store.check(CheckDepth::Digests).unwrap(), []);
         let mut known = BTreeSet::new();
-        for (index, image) in images.iter().enumerate() {
-            if index == 0 || store.image(id(image).as_str()).unwrap().is_some() {
+        for image in required {
+            compare(&store, image, &mut known);
+        }
+        for image in others {
+            if store.image(id(image).as_str()).unwrap().is_some() {
                 compare(&store, image, &mut known);
             }
         }
