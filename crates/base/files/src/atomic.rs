@@ -18,8 +18,6 @@ pub enum Sync {
     /// The content is on the device before the name points at it; which one the name points at is not sure after a power
     /// cut.
     Data,
-    /// The new content is there after a power cut.
-    Durable,
 }
 
 /// How [`atomic_write`] makes the new file.
@@ -84,27 +82,17 @@ pub fn atomic_write(
         .map_err(fail("write the new content"))?;
     rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(options.mode))
         .map_err(|error| fail("set its mode")(error.into()))?;
-    if options.sync != Sync::None {
+    if options.sync == Sync::Data {
         file.sync_data().map_err(fail("flush the new content"))?;
     }
     drop(file);
     let placed = match options.sync {
-        Sync::Data | Sync::Durable => fs::rename(temporary_path, path),
+        Sync::Data => fs::rename(temporary_path, path),
         Sync::None => place_without_flush(temporary_path, path),
     };
     placed.map_err(fail("rename the new file into place"))?;
     temporary.keep();
-    if options.sync == Sync::Durable {
-        sync_directory_of(path).map_err(fail("flush its directory"))?;
-    }
     Ok(())
-}
-
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// ext4 begins to write a file to the device when it is renamed over another; exchanged with it, it does not.

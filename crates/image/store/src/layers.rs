@@ -21,12 +21,12 @@ use std::sync::Arc;
 impl Store {
     /// All layers of the own store.
     pub fn layers(&self) -> Result<Vec<Arc<LayerRecord>>, LayerError> {
-        Ok(self.layers.read()?.iter().cloned().collect())
+        Ok(self.layers.glance()?.iter().cloned().collect())
     }
 
     /// The layer with that id, from the own store or an additional one.
     pub fn layer(&self, id: &LayerId) -> Result<Option<Arc<LayerRecord>>, LayerError> {
-        if let Some(layer) = self.layers.read()?.get(id.as_str()) {
+        if let Some(layer) = self.layers.glance()?.get(id.as_str()) {
             return Ok(Some(Arc::clone(layer)));
         }
         Ok(self.foreign_layer(id)?)
@@ -58,9 +58,15 @@ impl Store {
         matches: impl Fn(&LayerRecord) -> bool,
     ) -> Result<Vec<Arc<LayerRecord>>, LayerError> {
         let usable = |layer: &&Arc<LayerRecord>| !layer.is_incomplete() && matches(layer);
-        let mut found: Vec<_> = self.layers.read()?.iter().filter(usable).cloned().collect();
+        let mut found: Vec<_> = self
+            .layers
+            .glance()?
+            .iter()
+            .filter(usable)
+            .cloned()
+            .collect();
         for foreign in &self.foreign {
-            found.extend(foreign.layers.read()?.iter().filter(usable).cloned());
+            found.extend(foreign.layers.glance()?.iter().filter(usable).cloned());
         }
         Ok(found)
     }
@@ -70,7 +76,7 @@ impl Store {
         id: &LayerId,
     ) -> Result<Option<Arc<LayerRecord>>, RecordsError> {
         for foreign in &self.foreign {
-            if let Some(layer) = foreign.layers.read()?.get(id.as_str()) {
+            if let Some(layer) = foreign.layers.glance()?.get(id.as_str()) {
                 return Ok(Some(Arc::clone(layer)));
             }
         }

@@ -32,6 +32,14 @@ pub(crate) struct Records<R> {
     locks: Vec<RecordLock>,
     files: Vec<RecordFile>,
     cache: Mutex<Option<Cached<R>>>,
+    latest: Mutex<Option<Latest<R>>>,
+}
+
+/// What the files with those stamps hold.
+#[derive(Debug)]
+struct Latest<R> {
+    stamps: Vec<Option<Stamp>>,
+    table: Arc<Table<R>>,
 }
 
 /// The files' content as of the tokens and stamps.
@@ -56,6 +64,26 @@ impl<R: Record> Records<R> {
             locks,
             files,
             cache: Mutex::new(None),
+            latest: Mutex::new(None),
+        }
+    }
+
+    /// What the files hold, without waiting for a writer that is at work: for those who only look.
+    ///
+    /// Files are replaced, never changed, and so one that is the same holds the same.
+    pub(crate) fn glance(&self) -> Result<Arc<Table<R>>, RecordsError> {
+        let stamps = self.stamps()?;
+        let same = self
+            .latest()
+            .as_ref()
+            .filter(|latest| latest.stamps == stamps)
+            .map(|latest| Arc::clone(&latest.table));
+        match same {
+            Some(table) => Ok(table),
+            None => self.read_while(|table| {
+                self.publish(Arc::clone(&table))?;
+                Ok(table)
+            }),
         }
     }
 
@@ -175,6 +203,17 @@ impl<R: Record> Records<R> {
             }),
         };
         self.files.iter().map(stamp).collect()
+    }
+
+    /// Remembers what the files hold now. A lock must be held.
+    fn publish(&self, table: Arc<Table<R>>) -> Result<(), RecordsError> {
+        let stamps = self.stamps()?;
+        *self.latest() = Some(Latest { stamps, table });
+        Ok(())
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Option<Latest<R>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cache(&self) -> MutexGuard<'_, Option<Cached<R>>> {

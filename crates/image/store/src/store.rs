@@ -125,7 +125,7 @@ impl Store {
             images: records(
                 layout.images(),
                 "images",
-                &[("images.json", Sync::Durable)],
+                &[("images.json", Sync::Data)],
                 LockAccess::ReadWrite,
             ),
             containers: records(
@@ -319,7 +319,7 @@ fn own_layers(layout: &Layout) -> Records<LayerRecord> {
     let mut files = vec![
         RecordFile {
             path: directory.join("layers.json"),
-            sync: Sync::Durable,
+            sync: Sync::Data,
         },
         RecordFile {
             path: directory.join("volatile-layers.json"),
@@ -330,7 +330,7 @@ fn own_layers(layout: &Layout) -> Records<LayerRecord> {
         locks.push(directory.join("layers.lock"));
         files.push(RecordFile {
             path: directory.join("layers.json"),
-            sync: Sync::Durable,
+            sync: Sync::Data,
         });
     }
     Records::new(locks, files, LockAccess::ReadWrite)

@@ -72,11 +72,11 @@ impl Store {
         &self,
         id: &str,
     ) -> Result<(std::sync::Arc<ImageRecord>, &Layout), ImageError> {
-        if let Some(image) = self.images.read()?.get(id) {
+        if let Some(image) = self.images.glance()?.get(id) {
             return Ok((image.clone(), &self.layout));
         }
         for foreign in &self.foreign {
-            if let Some(image) = foreign.images.read()?.get(id) {
+            if let Some(image) = foreign.images.glance()?.get(id) {
                 return Ok((image.clone(), &foreign.layout));
             }
         }

@@ -13,12 +13,12 @@ const MIN_PREFIX: usize = 3;
 impl Store {
     /// All images; one with the same id in an additional store is left out.
     pub fn images(&self) -> Result<Vec<Arc<ImageRecord>>, ImageError> {
-        let own = self.images.read()?;
+        let own = self.images.glance()?;
         let mut all: Vec<_> = own.iter().cloned().collect();
         for foreign in &self.foreign {
             let new: Vec<_> = foreign
                 .images
-                .read()?
+                .glance()?
                 .iter()
                 .filter(|image| all.iter().all(|known| known.id != image.id))
                 .cloned()
@@ -72,7 +72,7 @@ impl Store {
     /// Bytes of the image: its layers' tars uncompressed, and its big data.
     pub fn image_size(&self, lookup: &str) -> Result<u64, ImageError> {
         let image = self.require_image(lookup)?;
-        let layers = self.layers.read()?;
+        let layers = self.layers.glance()?;
         let big_data: i64 = image.big_data_sizes.values().sum();
         let mut bytes = u64::try_from(big_data).unwrap_or(0);
         let mut current = image.layer.clone();

@@ -51,6 +51,14 @@ pub enum RecordsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The directory of a file could not be made durable.
+    #[error("sync directory {path}")]
+    SyncDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// What a killed writer left could not be removed.
     #[error("remove temporary files beside {path}")]
     RemoveLeftovers {

@@ -2,7 +2,7 @@
 
 use super::{Cached, Records, RecordsError, Table};
 use crate::record::Record;
-use crioxide_files::{AtomicOptions, Token, WriteGuard, atomic_write};
+use crioxide_files::{AtomicOptions, Sync, Token, WriteGuard, atomic_write};
 use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -67,7 +67,8 @@ impl<'a, R: Record> Transaction<'a, R> {
         Some(removed.record)
     }
 
-    /// Publishes the changes: first the token, so that a crash in between only makes others re-read.
+    /// Publishes the changes: first the token, so that a crash in between only makes others re-read. What was written to
+    /// files that are synced survives a power cut.
     pub(crate) fn save(&mut self) -> Result<(), RecordsError> {
         if self.dirty.is_empty() {
             return Ok(());
@@ -97,7 +98,13 @@ impl<'a, R: Record> Transaction<'a, R> {
             }
         }
         Arc::make_mut(&mut self.table).mark_saved();
-        self.dirty.clear();
+        self.records.publish(Arc::clone(&self.table))?;
+        for index in std::mem::take(&mut self.dirty) {
+            let file = &self.records.files[index];
+            if let (Sync::Data, Some(directory)) = (file.sync, file.path.parent()) {
+                sync_directory(directory)?;
+            }
+        }
         Ok(())
     }
 
@@ -148,6 +155,15 @@ fn array<'j>(items: impl Iterator<Item = &'j [u8]>) -> Vec<u8> {
     }
     bytes.push(b']');
     bytes
+}
+
+fn sync_directory(path: &Path) -> Result<(), RecordsError> {
+    std::fs::File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| RecordsError::SyncDirectory {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn make_parent(path: &Path) -> Result<(), RecordsError> {
