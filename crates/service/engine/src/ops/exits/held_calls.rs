@@ -150,6 +150,8 @@ impl Engine {
                 (state.seccomp_killed, state.error) = (true, message);
             }
         });
+        // A daemon that dies over the stop is followed by one that has to know why the container ended.
+        self.save_state(&container).await;
         tracing::info!("Seccomp notifier timer expired, stopping container {id}");
         if let Err(error) = self.stop(&container, Duration::ZERO).await {
             tracing::error!("Unable to stop container {id}: {error}");
