@@ -22,6 +22,7 @@ pub mod locks;
 pub mod messages;
 pub mod mount_attributes;
 mod process;
+pub mod program_pages;
 pub mod seccomp;
 mod syscall;
 
