@@ -16,8 +16,12 @@ const CALLS: usize = 11;
 /// Containers added to one pod to weigh a further one.
 const FURTHER: usize = 8;
 
+/// After this time a burst of work is over for the daemon: threads that nobody needs have ended.
+const REST: Duration = Duration::from_secs(5);
+
 /// Measures at each of the wanted numbers of pods, and takes them down again.
 pub(crate) async fn measure(node: &mut Node, options: &Options, report: &mut Report) -> Result<()> {
+    tokio::time::sleep(REST).await;
     let rest = Footprint::of(node.pid()?)?;
     report.figure("daemon at rest, PSS", kib(rest.daemon), "KiB");
     report.figure(
@@ -54,6 +58,7 @@ pub(crate) async fn measure(node: &mut Node, options: &Options, report: &mut Rep
 /// Everything that is asked of a node with these pods.
 async fn at(node: &Node, pods: &[Ids], report: &mut Report) -> Result<()> {
     let count = pods.len();
+    tokio::time::sleep(REST).await;
     let footprint = Footprint::of(node.pid()?)?;
     let per_pod = |value: u64| kib(value) / kib(count.max(1) as u64);
     let name = |what: &str| format!("{what} at {count} pods");

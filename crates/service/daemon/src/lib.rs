@@ -25,6 +25,14 @@ pub use startup::{ConfigSource, OpenFilesLimit, Startup};
 /// The CRI-O release whose behaviour and files we speak; written into version markers and answered to the kubelet.
 pub const VERSION: &str = "1.37.0";
 
+/// Gives back what is mapped of our program, when a burst of work is over: its code is not needed until the next one.
+fn give_back() {
+    if !crioxide_engine::any_under_way() {
+        // Without /proc nothing would have come this far.
+        let _ = crioxide_sys::program_pages::release();
+    }
+}
+
 /// Runs the daemon until it is told to end.
 ///
 /// # Errors
@@ -36,6 +44,7 @@ pub fn run(startup: Startup) -> Result<(), StartError> {
         .max_blocking_threads(128)
         // A burst of pods leaves many threads, each with its stack.
         .thread_keep_alive(std::time::Duration::from_secs(3))
+        .on_thread_stop(give_back)
         .build()
         .map_err(|source| StartError::Runtime { source })?;
     let result = runtime.block_on(serve::run(startup));

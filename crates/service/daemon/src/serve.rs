@@ -83,8 +83,6 @@ pub(crate) async fn run(startup: Startup) -> Result<(), StartError> {
     })
     .map_err(StartError::part("start the thread that serves calls"))?;
     tracing::info!("Serving CRI on {}", config.api.listen.display());
-    // Without /proc nothing would have come this far.
-    let _ = crioxide_sys::program_pages::release();
     crate::watchdog::start(config.api.listen.clone())?;
     notify(&[sd_notify::NotifyState::Ready]);
     let ended = loop {
