@@ -6,7 +6,7 @@ mod resolve;
 mod schema1;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crioxide_names::{Digest, ImageId};
 use crioxide_store::{LayerId, Store};
@@ -34,7 +34,7 @@ pub(crate) struct Copier {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) layer_locks: LayerLocks,
     /// Private keys for encrypted layers, read when there is one.
-    pub(crate) decryption_keys: PathBuf,
+    pub(crate) decryption_keys: RwLock<PathBuf>,
 }
 
 /// An image that is in the store now.
@@ -131,12 +131,17 @@ impl Copier {
         Ok(copied)
     }
 
+    fn decryption_keys(&self) -> PathBuf {
+        let keys = self.decryption_keys.read();
+        keys.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The keys of the layers that are encrypted.
     async fn unlock(&self, layers: &[Descriptor]) -> Result<Vec<Option<LayerKey>>, CopyError> {
         if !layers.iter().any(encryption::is_encrypted) {
             return Ok(vec![None; layers.len()]);
         }
-        let (layers, directory) = (layers.to_vec(), self.decryption_keys.clone());
+        let (layers, directory) = (layers.to_vec(), self.decryption_keys());
         let unlocking = tokio::task::spawn_blocking(move || {
             let unlocked = encryption::unlock(&layers, &directory);
             unlocked.map_err(|(index, source)| LayerError::Encrypted {

@@ -3,7 +3,7 @@
 mod request;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crioxide_names::{Digest, ImageId, ImageReference};
@@ -86,7 +86,7 @@ impl Puller {
                 platform: settings.platform,
                 permits: Arc::new(Semaphore::new(settings.max_parallel_layers.max(1))),
                 layer_locks: LayerLocks::default(),
-                decryption_keys: settings.decryption_keys,
+                decryption_keys: RwLock::new(settings.decryption_keys),
             },
             client: RegistryClient::new(settings.client),
             auth: settings.auth_files,
@@ -112,6 +112,12 @@ impl Puller {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(conf);
         Ok(())
+    }
+
+    /// Looks for the keys of encrypted layers in another directory from now on.
+    pub fn set_decryption_keys(&self, directory: &Path) {
+        let keys = self.inner.copier.decryption_keys.write();
+        directory.clone_into(&mut keys.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The registries configuration in force.

@@ -95,6 +95,9 @@ impl Store {
         }
         self.driver
             .stack(staged.path(), new.parent_layer.as_ref(), RootMode::OfParent)?;
+        if !new.mount_label.is_empty() {
+            self.driver.label(staged.path(), &new.mount_label)?;
+        }
         if !new.uid_map.is_empty() {
             let ids = MountIds {
                 namespace: PathBuf::new(),

@@ -52,6 +52,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
         ids: &MountIds,
     ) -> Result<(), DriverError>;
 
+    /// Gives the files of a stacked layer an SELinux label, where mounting it cannot.
+    fn label(&self, staged: &Path, label: &str) -> Result<(), DriverError>;
+
     /// Where the content of a prepared layer is written to.
     fn staged_content(&self, staged: &Path) -> PathBuf;
 

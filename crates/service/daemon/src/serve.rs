@@ -239,6 +239,7 @@ fn reload(startup: &Startup, puller: &Puller) {
         startup.log.set_level(level.as_str().parse()?);
         tracing::info!("Set config log_level to \"{}\"", level.as_str());
         startup.log.set_filter(&loaded.config.runtime.log_filter)?;
+        puller.set_decryption_keys(&loaded.config.runtime.decryption_keys_path);
         puller.reload_registries()?;
         tracing::info!("Applied new registry configuration");
         Ok(())

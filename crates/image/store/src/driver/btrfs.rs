@@ -5,7 +5,7 @@
 //! layer adds is moved into its snapshot by sharing extents; a base layer is renamed as a whole.
 
 use super::home::PrivateHome;
-use super::tree::{ADDED, Homes, WHOLE, copy_tree, make_dir, merge, open_directory, strip};
+use super::tree::{self, ADDED, Homes, WHOLE, copy_tree, make_dir, merge, open_directory, strip};
 use super::{Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in};
 use crate::staging::remove_tree;
 use crate::store::options::BtrfsOptions;
@@ -145,6 +145,11 @@ impl Driver for Btrfs {
     ) -> Result<(), DriverError> {
         // The whole tree is mounted with mapped ids, its root included.
         Ok(())
+    }
+
+    fn label(&self, staged: &Path, label: &str) -> Result<(), DriverError> {
+        let whole = staged.join(WHOLE);
+        tree::label(&whole, label).map_err(|error| DriverError::io("label", whole, error))
     }
 
     fn staged_content(&self, staged: &Path) -> PathBuf {

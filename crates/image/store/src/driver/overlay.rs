@@ -211,6 +211,11 @@ impl Driver for Overlay {
         mapped::own_root(&self.staged_content(staged), below.as_deref(), ids)
     }
 
+    fn label(&self, _staged: &Path, _label: &str) -> Result<(), DriverError> {
+        // Mounts have it (`context=`).
+        Ok(())
+    }
+
     fn staged_content(&self, staged: &Path) -> PathBuf {
         staged.join("diff")
     }

@@ -5,10 +5,12 @@
 
 mod copy;
 mod file_system;
+mod label;
 mod merge;
 
 pub(super) use self::copy::copy_tree;
 pub(super) use self::file_system::open_directory;
+pub(super) use self::label::label;
 pub(super) use self::merge::{merge, strip};
 
 use super::{DriverError, LayerUse, layers_in, move_away, move_in};
@@ -155,15 +157,12 @@ impl Homes {
     }
 }
 
-/// What the mount is to be like. Its label cannot be had: a bound mount has the labels of its files.
+/// What the mount is to be like. Its label is not among it: a bound mount has the labels of its files.
 fn attributes(id: &LayerId, options: &MountOptions) -> Result<MountAttrFlags, DriverError> {
     let unsupported = |option: &str| DriverError::MountOption {
         id: id.to_string(),
         option: option.to_owned(),
     };
-    if !options.mount_label.is_empty() {
-        return Err(unsupported(&format!("context={}", options.mount_label)));
-    }
     let mut set = match options.access {
         MountAccess::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
         MountAccess::ReadWrite => MountAttrFlags::empty(),

@@ -3,7 +3,7 @@
 //! It works on every file system and needs no kernel feature, at the price of a copy per layer (shared extents where the
 //! file system can).
 
-use super::tree::{ADDED, Homes, WHOLE, copy_tree, make_dir, merge};
+use super::tree::{self, ADDED, Homes, WHOLE, copy_tree, make_dir, merge};
 use super::{Driver, DriverError, LayerUse, RootMode};
 use crate::{LayerId, MountIds, MountOptions};
 use std::fs;
@@ -71,6 +71,11 @@ impl Driver for Vfs {
     ) -> Result<(), DriverError> {
         // The whole tree is mounted with mapped ids, its root included.
         Ok(())
+    }
+
+    fn label(&self, staged: &Path, label: &str) -> Result<(), DriverError> {
+        let whole = staged.join(WHOLE);
+        tree::label(&whole, label).map_err(|error| DriverError::io("label", whole, error))
     }
 
     fn staged_content(&self, staged: &Path) -> PathBuf {

@@ -3,9 +3,11 @@
 use super::OpenError;
 use std::path::Path;
 
-/// Drivers of containers/storage, now or in the past, by the directory that each has below the graph root. Whichever has
-/// one there is taken when none is configured; vfs is not among them, as it is only taken by name.
-const WITH_DIRECTORY: [&str; 5] = ["overlay", "btrfs", "devicemapper", "aufs", "zfs"];
+/// Drivers by the directory that each has below the graph root. Whichever has one there is taken when none is configured;
+/// vfs is not among them, as it is only taken by name.
+const CURRENT: [&str; 3] = ["overlay", "btrfs", "zfs"];
+/// What containers/storage had in the past. Their directories are left where others are used.
+const PAST: [&str; 2] = ["devicemapper", "aufs"];
 
 /// The driver called `name`; without a name the one that the store at `graph_root` was made with, else overlay.
 pub(super) fn choose(name: &str, graph_root: &Path) -> Result<&'static str, OpenError> {
@@ -33,12 +35,10 @@ pub(super) fn choose(name: &str, graph_root: &Path) -> Result<&'static str, Open
 }
 
 fn of_store(graph_root: &Path) -> Result<&'static str, OpenError> {
-    let found: Vec<_> = WITH_DIRECTORY
-        .into_iter()
-        .filter(|driver| graph_root.join(driver).is_dir())
-        .collect();
+    let is_there = |driver: &&str| graph_root.join(driver).is_dir();
+    let found: Vec<_> = CURRENT.into_iter().filter(is_there).collect();
     match found[..] {
-        [] => Ok("overlay"),
+        [] => Ok(PAST.into_iter().find(is_there).unwrap_or("overlay")),
         [driver] => Ok(driver),
         _ => Err(OpenError::SeveralDrivers {
             root: graph_root.to_owned(),
@@ -66,6 +66,8 @@ mod tests {
         assert_eq!(choose(""), Ok("overlay"));
         std::fs::create_dir(root.path().join("btrfs")).unwrap();
         assert_eq!(choose(""), Ok("btrfs"));
+        std::fs::create_dir(root.path().join("devicemapper")).unwrap();
+        assert_eq!(choose(""), Ok("btrfs"));
         std::fs::create_dir(root.path().join("overlay")).unwrap();
         let several = choose("").unwrap_err();
         assert!(several.contains("overlay, btrfs"), "{several}");
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn drivers_that_cannot_be_used_are_refused_and_their_stores_left_alone() {
-        for driver in ["aufs", "zfs"] {
+        for driver in ["aufs", "devicemapper", "zfs"] {
             let root = tempfile::tempdir().unwrap();
             std::fs::create_dir(root.path().join(driver)).unwrap();
             for name in ["", driver] {

@@ -124,16 +124,26 @@ struct Storage {
 #[serde(default)]
 struct Options {
     additionalimagestores: Vec<PathBuf>,
+    additionallayerstores: Vec<String>,
     pull_options: PullOptions,
     #[serde(flatten)]
     rest: toml::Table,
 }
 
-/// Values are text, so that new ones need no new type.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct PullOptions {
-    enable_partial_images: String,
+    enable_partial_images: Option<toml::Value>,
+}
+
+impl PullOptions {
+    /// Text, as documented, or a boolean.
+    fn partial_images(&self) -> Option<bool> {
+        match self.enable_partial_images.as_ref()? {
+            toml::Value::Boolean(enabled) => Some(*enabled),
+            other => boolean(other.as_str()?),
+        }
+    }
 }
 
 /// Keys of `[storage.options]` that overlay takes as well as its own table.
@@ -180,7 +190,10 @@ impl File {
             };
             (!text.is_empty()).then(|| format!("{name}.{key}={text}"))
         };
-        let driver_options = shared.chain(own).filter_map(entry).collect();
+        let layer_stores = options.additionallayerstores.iter();
+        let layer_stores = layer_stores.map(|store| format!("{name}.additionallayerstore={store}"));
+        let entries = shared.chain(own).filter_map(entry);
+        let driver_options = entries.chain(layer_stores).collect();
         StorageConf {
             file: None,
             driver_options,
@@ -188,7 +201,7 @@ impl File {
             run_root: path(runroot),
             image_store: path(imagestore),
             additional_image_stores: options.additionalimagestores,
-            partial_images: boolean(&options.pull_options.enable_partial_images),
+            partial_images: options.pull_options.partial_images(),
             driver,
         }
     }

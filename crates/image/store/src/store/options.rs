@@ -97,14 +97,16 @@ impl OverlayOptions {
                             .map(PathBuf::from),
                     );
                 }
+                // What a helper would have there is pulled instead.
+                "additionallayerstore" => {
+                    tracing::warn!(
+                        option,
+                        "additional layer stores are not used: layers are pulled"
+                    );
+                }
                 "use_composefs" if boolean(value) == Some(false) => {}
                 "mount_program" if value.is_empty() => {}
-                "mount_program"
-                | "use_composefs"
-                | "size"
-                | "inodes"
-                | "additionallayerstore"
-                | "force_mask" => {
+                "mount_program" | "use_composefs" | "size" | "inodes" | "force_mask" => {
                     return Err(fail("not built yet"));
                 }
                 key if key.contains('.') && !key.starts_with("overlay") => {

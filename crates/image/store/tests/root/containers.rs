@@ -6,6 +6,7 @@ use crioxide_store::{
     ContainerRecord, LayerId, MountAccess, MountOptions, NewContainer, Store, UnmountForce,
     Volatility,
 };
+use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn container(store: &Store, name: &str, parent: Option<&str>) -> Arc<ContainerRecord> {
@@ -31,10 +32,17 @@ fn try_container(
         .unwrap_or_default()
         .first()
         .map(|image| image.id.clone());
-    store.create_container(NewContainer {
+    let mut new = new_container(name, parent);
+    new.image = image.unwrap_or_default();
+    new.volatility = volatility;
+    store.create_container(new)
+}
+
+fn new_container(name: &str, parent: Option<LayerId>) -> NewContainer {
+    NewContainer {
         id: ContainerId::generate(),
         names: vec![name.to_owned()],
-        image: image.unwrap_or_default(),
+        image: String::new(),
         parent_layer: parent,
         metadata: r#"{"pod-name":"<p>"}"#.into(),
         process_label: String::new(),
@@ -42,8 +50,40 @@ fn try_container(
         mount_options: Vec::new(),
         uid_map: Vec::new(),
         gid_map: Vec::new(),
-        volatility,
-    })
+        volatility: Volatility::Volatile,
+    }
+}
+
+pub(crate) fn a_container_has_its_label(driver: &str) {
+    let Some(store) = TestStore::new(driver) else {
+        return;
+    };
+    if driver == "overlay" {
+        // Its mounts have it, which takes a kernel with SELinux.
+        return;
+    }
+    let top = small_image(&store);
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let mut new = new_container("labelled", Some(LayerId::parse(&top).unwrap()));
+    new.mount_label = label.to_owned();
+    let made = store.create_container(new).unwrap();
+    let layer = LayerId::parse(&made.layer).unwrap();
+    let options = MountOptions {
+        mount_label: label.to_owned(),
+        ..Default::default()
+    };
+    let merged = store.mount(&layer, &options).unwrap();
+    let label_of = |path: &Path| {
+        let mut value = vec![0; 100];
+        let length = rustix::fs::lgetxattr(path, "security.selinux", &mut value);
+        length.map(|length| String::from_utf8(value[..length].to_vec()).unwrap())
+    };
+    let wanted = format!("{label}\0");
+    for inner in ["", "dir", "from-image"] {
+        assert_eq!(label_of(&merged.join(inner)), Ok(wanted.clone()), "{inner}");
+    }
+    let image = store.layer_content(&LayerId::parse(&top).unwrap()).unwrap();
+    assert_ne!(label_of(&image.join("dir")), Ok(wanted));
 }
 
 fn small_image(store: &Store) -> String {

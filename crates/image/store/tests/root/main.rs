@@ -36,6 +36,7 @@ macro_rules! contract {
 
 contract! {
     containers::a_container_lives_from_record_to_removal,
+    containers::a_container_has_its_label,
     containers::an_image_in_use_stays,
     containers::an_image_is_mounted_read_only,
     containers::many_threads_and_openings_make_and_remove_containers_at_once,

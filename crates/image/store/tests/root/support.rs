@@ -17,11 +17,19 @@ pub(crate) struct TestStore {
 impl TestStore {
     /// `None`, with a note, when the tests cannot work here.
     pub(crate) fn new(driver: &str) -> Option<Self> {
+        match driver {
+            "btrfs" => Self::on("btrfs", driver),
+            _ => Self::on("", driver),
+        }
+    }
+
+    /// The same on a file system of its own, made for it; the machine's where that is empty.
+    pub(crate) fn on(file_system: &str, driver: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root");
             return None;
         }
-        let directory = Directory::for_driver(driver)?;
+        let directory = Directory::on(file_system)?;
         let store = open(directory.path(), driver);
         Some(Self {
             store: Some(store),
@@ -97,7 +105,7 @@ impl Drop for TestStore {
     }
 }
 
-/// A throw-away directory, on a file system of its own where the driver wants a certain one.
+/// A throw-away directory, on a file system of its own where a certain one is wanted.
 struct Directory {
     path: PathBuf,
     mounted: bool,
@@ -105,9 +113,9 @@ struct Directory {
 }
 
 impl Directory {
-    fn for_driver(driver: &str) -> Option<Self> {
+    fn on(file_system: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        if driver != "btrfs" {
+        if file_system.is_empty() {
             return Some(Self {
                 path: directory.path().to_owned(),
                 mounted: false,
@@ -125,12 +133,17 @@ impl Directory {
                 Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
                 Err(error) => error.to_string(),
             };
-            println!("skipped: no btrfs here: {program}: {error}");
+            println!("skipped: no {file_system} here: {program}: {error}");
             false
         };
-        let made = run("mkfs.btrfs", &["-q".as_ref(), image.as_ref()])
-            && run("mount", &["-oloop".as_ref(), image.as_ref(), path.as_ref()]);
-        made.then_some(Self {
+        let options = match file_system {
+            "xfs" => "-oloop,pquota",
+            _ => "-oloop",
+        };
+        let make = format!("mkfs.{file_system}");
+        let made = run(&make, &["-q".as_ref(), image.as_ref()])
+            && run("mount", &[options.as_ref(), image.as_ref(), path.as_ref()]);
+        made.then(|| Self {
             path,
             mounted: true,
             _directory: directory,

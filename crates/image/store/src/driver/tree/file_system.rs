@@ -99,7 +99,7 @@ pub(super) fn remove(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> io
 }
 
 /// There are no calls for extended attributes by directory descriptor; the link in procfs leads to exactly that directory.
-fn path(directory: BorrowedFd<'_>, name: &CStr) -> PathBuf {
+pub(super) fn path(directory: BorrowedFd<'_>, name: &CStr) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
         .join(OsStr::from_bytes(name.to_bytes()))
 }
