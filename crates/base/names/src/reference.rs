@@ -325,4 +325,6 @@ fn is_path_component(component: &str) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -341,4 +341,6 @@ pub(crate) fn synthesize(config: &Descriptor, layers: &[Descriptor]) -> Vec<u8> 
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -12,6 +12,9 @@ mod pax;
 mod reader;
 mod sparse;
 
+#[cfg(test)]
+mod fuzz;
+
 pub(crate) use entry::{Entry, Kind, Time};
 pub(crate) use reader::{Chunks, Observer, TarReader};
 pub(crate) use sparse::Extent;

@@ -281,3 +281,44 @@ fn flaws_name_file_and_key() {
         .unwrap_err();
     assert!(matches!(error, LoadRegistriesConfError::Parse { .. }));
 }
+
+mod fuzz {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    const WHOLE: &str = r#"unqualified-search-registries = ["docker.io", "quay.io"]
+short-name-mode = "enforcing"
+credential-helpers = ["containers-auth.json"]
+[[registry]]
+prefix = "*.example.com"
+blocked = false
+insecure = true
+[[registry]]
+prefix = "a.io/b"
+location = "c.io/d"
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "e.io/f"
+pull-from-mirror = "digest-only"
+[aliases]
+fedora = "registry.fedoraproject.org/fedora"
+"#;
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_read_or_refused(damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6)) {
+            let mut text = WHOLE.as_bytes().to_vec();
+            for (index, value) in damage {
+                let at = index.index(text.len());
+                text[at] = value;
+            }
+            if let Ok(conf) = Files::new(&String::from_utf8_lossy(&text)).load() {
+                for name in ["a.io/b/c:1", "x.example.com/y:1", "elsewhere.org/z:1"] {
+                    let _ = conf.resolve(&ImageReference::parse(name).unwrap());
+                }
+                let _ = conf.candidates("fedora");
+            }
+        }
+    }
+}

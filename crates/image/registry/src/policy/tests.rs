@@ -77,3 +77,30 @@ fn flawed_files_are_refused() {
         );
     }
 }
+
+mod fuzz {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    const WHOLE: &str = r#"{"default":[{"type":"reject"}],"transports":{"docker":{
+        "quay.io/a":[{"type":"insecureAcceptAnything"}],"*.example.com":[{"type":"reject"}],
+        "b.io/c":[{"type":"signedBy","keyType":"GPGKeys","keyData":"aGVsbG8=","signedIdentity":{"type":"matchRepoDigestOrExact"}}],
+        "d.io/e":[{"type":"sigstoreSigned","keyData":"aGVsbG8=","signedIdentity":{"type":"remapIdentity","prefix":"d.io","signedPrefix":"f.io"}}]},
+        "oci":{"/images":[{"type":"insecureAcceptAnything"}]}}}"#;
+
+    proptest! {
+        #[test]
+        fn damaged_policies_allow_no_more(damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6)) {
+            let mut text = WHOLE.as_bytes().to_vec();
+            for (index, value) in damage {
+                let at = index.index(text.len());
+                text[at] = value;
+            }
+            if let Ok(policy) = policy(&String::from_utf8_lossy(&text)) {
+                // The default is not so easily made another one.
+                prop_assert!(policy.check(Transport::Docker, "elsewhere.org/x:1").is_err());
+            }
+        }
+    }
+}

@@ -210,6 +210,40 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    const WHOLE: &str = r#"
+[storage]
+driver = "overlay"
+graphroot = "/var/lib/containers/storage"
+runroot = "/run/containers/storage"
+imagestore = "/images"
+[storage.options]
+additionalimagestores = ["/a", "/b"]
+size = "10G"
+pull_options = {enable_partial_images = "true"}
+[storage.options.overlay]
+mountopt = "nodev,metacopy=on"
+mount_program = "/usr/bin/fuse-overlayfs"
+"#;
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_read_or_refused(damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6)) {
+            let mut text = WHOLE.as_bytes().to_vec();
+            for (index, value) in damage {
+                let at = index.index(text.len());
+                text[at] = value;
+            }
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("storage.conf");
+            std::fs::write(&path, text).unwrap();
+            if let Ok(conf) = StorageConf::read(&path) {
+                let _ = conf.store_options();
+            }
+        }
+    }
 
     fn conf(text: &str) -> Result<StorageConf, StorageConfError> {
         let dir = tempfile::tempdir().unwrap();
