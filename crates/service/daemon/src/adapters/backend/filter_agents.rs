@@ -175,6 +175,10 @@ impl Filters {
                     ready.clear_ready();
                     continue;
                 }
+                Pending::Unknown => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Pending::Ended => return Ok(()),
             }
             let call = match notify::receive(filter.get_ref()) {
@@ -213,6 +217,7 @@ fn name(call: HeldCall) -> String {
 enum Pending {
     Call,
     Nothing,
+    Unknown,
     Ended,
 }
 
@@ -223,7 +228,9 @@ fn pending(filter: &OwnedFd) -> PortResult<Pending> {
     let seen = polled[0].revents();
     Ok(match seen {
         _ if seen.contains(PollFlags::IN) => Pending::Call,
-        _ if seen.intersects(PollFlags::HUP | PollFlags::ERR) => Pending::Ended,
+        _ if seen.contains(PollFlags::HUP) => Pending::Ended,
+        // The kernel was interrupted while it looked.
+        _ if seen.contains(PollFlags::ERR) => Pending::Unknown,
         _ => Pending::Nothing,
     })
 }
