@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 pub use error::CopyError;
 
-use crate::encryption::{self, LayerKey};
+use crate::layer::encryption::{self, LayerKey};
 use crate::layer::locks::LayerLocks;
 use crate::layer::{LayerError, LayerTask, StagedLayer};
 use crate::manifest::Descriptor;

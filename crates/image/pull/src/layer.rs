@@ -3,6 +3,7 @@
 //! The unpacking side sees the end of the blob only after its size and digest were found right, so a staged layer is a
 //! verified one.
 
+pub(crate) mod encryption;
 pub(crate) mod locks;
 
 mod chunked;
@@ -21,10 +22,10 @@ use tokio::sync::watch;
 pub(crate) use decompress::{decompress, detect};
 pub use error::LayerError;
 
-use crate::encryption::{DecryptingReader, LayerKey};
 use crate::manifest::Descriptor;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::{Blob, Source};
+use encryption::{DecryptingReader, LayerKey};
 use pipe::{PipeReader, PipeWriter, pipe};
 
 /// Progress is reported after about this many bytes.

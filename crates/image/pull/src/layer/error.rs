@@ -67,7 +67,7 @@ pub enum LayerError {
         /// The blob.
         digest: Digest,
         /// Why its key cannot be had.
-        source: crate::encryption::UnlockError,
+        source: super::encryption::UnlockError,
     },
     /// It was changed after it was encrypted.
     #[error("decrypt layer `{digest}`")]
