@@ -6,3 +6,4 @@ pub(crate) mod host_device;
 pub(crate) mod loopback;
 pub(crate) mod pod_side;
 pub(crate) mod ptp;
+pub(crate) mod spares;

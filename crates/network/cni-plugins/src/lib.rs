@@ -22,7 +22,6 @@ mod owner;
 mod pod_check;
 mod removal;
 mod sockets;
-mod spares;
 mod sysctl;
 
 use std::sync::Arc;
@@ -31,12 +30,12 @@ use crioxide_cni::{Plugin, PluginSource};
 use crioxide_netlink::NetlinkError;
 
 use interfaces::child_link::ChildLink;
+use interfaces::spares::Pairs;
 use sockets::NftSockets;
-use spares::Pairs;
 
 pub use executable::run_as_executable;
+pub use interfaces::spares::Spare;
 pub use removal::{RemoveNetworkError, remove_network};
-pub use spares::Spare;
 
 /// Types of the plugins in this crate.
 pub const PLUGIN_TYPES: [&str; 17] = [

@@ -128,8 +128,11 @@ async fn serve(image: &Image, ranges: bool) -> (Server, Arc<AtomicUsize>) {
     (server.await, sent)
 }
 
+/// Names and contents.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 /// The files of two versions of an image: most are the same.
-fn versions() -> (Vec<(&'static str, Vec<u8>)>, Vec<(&'static str, Vec<u8>)>) {
+fn versions() -> (Files, Files) {
     let large = noise(3_000_000);
     let (other, mut zeros) = (noise(1_500_000).split_off(700_000), vec![0; 300_000]);
     zeros.extend(noise(200_000).split_off(100_000));

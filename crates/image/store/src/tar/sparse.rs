@@ -54,7 +54,7 @@ pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), &'
         if extent.offset < end {
             return Err("a sparse map goes backwards");
         }
-        if extent.length > 0 && total % BLOCK as u64 != 0 {
+        if extent.length > 0 && !total.is_multiple_of(BLOCK as u64) {
             return Err("a sparse map has a part of a block before its end");
         }
         end = extent

@@ -12,8 +12,8 @@ use crioxide_netlink::{LinkRequests, RouteSocket};
 use serde_json::Value;
 
 use crate::configuration::{network_name, previous_result, versions};
+use crate::interfaces::spares::Pairs;
 use crate::sockets::NftSockets;
-use crate::spares::Pairs;
 use crate::{ipam, links, masquerade};
 use configuration::Settings;
 

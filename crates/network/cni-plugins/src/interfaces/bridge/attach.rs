@@ -11,8 +11,8 @@ use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
 use super::{Bridge, NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
+use crate::interfaces::spares::Pair;
 use crate::sockets::NftSockets;
-use crate::spares::Pair;
 use crate::{interfaces::pod_side, ipam, links, masquerade};
 
 /// Names are random; a taken one is simply replaced.
