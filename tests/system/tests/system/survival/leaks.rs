@@ -61,8 +61,10 @@ async fn parallel_batches() -> Result<()> {
             && node.client.list_containers().await?.is_empty()
     );
     eventually("the host is as before", async || {
-        let (spares, left): (Vec<_>, Vec<_>) =
-            look().since(&before).into_iter().partition(is_spare);
+        let (spares, left): (Vec<_>, Vec<_>) = look()
+            .since(&before)
+            .into_iter()
+            .partition(|thing| is_spare(thing));
         ensure!(spares.len() <= SPARES, "{spares:?}");
         ensure!(
             left.is_empty(),
@@ -78,7 +80,7 @@ async fn parallel_batches() -> Result<()> {
 
 /// Whether something is the host's end of a veth pair that no bridge has: a daemon keeps a few for pods to come. One that a
 /// pod left is one too many.
-fn is_spare(thing: &String) -> bool {
+fn is_spare(thing: &str) -> bool {
     thing.strip_prefix("link veth").is_some_and(|name| {
         let link = format!("/sys/class/net/veth{name}");
         !std::path::Path::new(&link).join("master").exists()
