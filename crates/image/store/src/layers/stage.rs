@@ -92,10 +92,25 @@ impl Store {
         }
         if recorded.is_ok() {
             recorded = layers.save().map_err(LayerError::from);
+            if recorded.is_err() && layers.is_written() {
+                // The records must not outlive what they name.
+                for id in &installed {
+                    layers.remove(id.as_str());
+                }
+                if layers.save().is_err() && !layers.is_written() {
+                    return recorded.map(|()| installed);
+                }
+            }
         }
         if recorded.is_err() {
             for id in installed.iter().rev() {
-                trash.absorb(self.discard_layer(id)?);
+                match self.discard_layer(id) {
+                    Ok(content) => trash.absorb(content),
+                    // The next start finds it. What went wrong first is what the caller has to know.
+                    Err(error) => {
+                        tracing::warn!(%error, layer = %id, "a layer that was not recorded stays")
+                    }
+                }
             }
         }
         drop(layers);

@@ -108,6 +108,11 @@ impl<'a, R: Record> Transaction<'a, R> {
         Ok(())
     }
 
+    /// Whether the files hold what the table does, though a failed [`Self::save`] may have left them to a power cut.
+    pub(crate) fn is_written(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
     fn take_names(&mut self, id: &str, names: &[String]) -> Result<(), RecordsError> {
         for name in names {
             let Some(holder) = self.table.by_name(name).filter(|holder| holder.id() != id) else {
