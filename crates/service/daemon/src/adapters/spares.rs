@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_millis(8);
 /// How old one may get. A namespace takes over some of the host's sysctls when it is made, and those may change.
 const AGE: Duration = Duration::from_secs(60);
 
+fn is_fresh((made, _): &(Instant, Spare)) -> bool {
+    made.elapsed() <= AGE
+}
+
 /// What is ready for pods to come.
 #[derive(Debug)]
 pub(crate) struct Spares {
@@ -53,11 +57,15 @@ impl Spares {
 
     /// A namespace for the pod whose namespace gets pinned at `pin`, unless none is ready.
     pub(crate) fn take(&self, pin: &Path) -> Option<Arc<OwnedFd>> {
-        let found = self.ready().pop_front();
+        let found = {
+            let mut ready = self.ready();
+            ready.retain(is_fresh);
+            ready.pop_front()
+        };
         self.taken.notify_one();
-        let (made, spare) = found?;
+        let (_, spare) = found?;
         // A pair is of use to one plugin only, and in the way of all others.
-        if made.elapsed() > AGE || spare.has_pair() != self.wants_pairs() {
+        if spare.has_pair() != self.wants_pairs() {
             return None;
         }
         let netns = spare.netns().ok()?;
@@ -104,7 +112,7 @@ impl Spares {
     }
 
     fn make_one(&self) -> std::io::Result<bool> {
-        self.ready().retain(|(made, _)| made.elapsed() <= AGE);
+        self.ready().retain(is_fresh);
         if self.ready().len() >= KEPT {
             return Ok(false);
         }
