@@ -77,7 +77,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
     fn mount_path(&self, id: &LayerId) -> PathBuf;
 
     /// Mounts layer `id` at its mount path.
-    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError>;
+    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
+        self.mount_at(id, &self.mount_path(id), options)
+    }
 
     /// Mounts layer `id` at a directory of the caller's, who unmounts it.
     fn mount_at(

@@ -5,11 +5,13 @@
 //! layer adds is moved into its snapshot by sharing extents; a base layer is renamed as a whole.
 
 use super::home::PrivateHome;
-use super::tree::{self, ADDED, Homes, WHOLE, copy_tree, make_dir, merge, open_directory, strip};
-use super::{Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in};
+use super::tree::{
+    ADDED, Homes, TreeDriver, WHOLE, copy_tree, make_dir, merge, open_directory, strip,
+};
+use super::{DriverError, LayerUse, RootMode, accept_missing, layers_in};
+use crate::LayerId;
 use crate::staging::remove_tree;
 use crate::store::options::BtrfsOptions;
-use crate::{LayerId, MountIds, MountOptions};
 use crioxide_sys::btrfs;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -70,29 +72,13 @@ impl Btrfs {
             options,
         })
     }
-
-    /// Limits a new container's layer, and notes the limit as containers/storage does.
-    fn limit(&self, whole: &Path, id: &LayerId) -> Result<(), DriverError> {
-        let Some(size) = self.options.size else {
-            return Ok(());
-        };
-        let limited =
-            open_directory(CWD, whole).and_then(|layer| btrfs::limit_subvolume(layer, size));
-        limited.map_err(|error| DriverError::io("limit the size of", whole, error))?;
-        let quotas = self.homes.home.join(QUOTAS);
-        let noted = match make_dir(&quotas, 0o700) {
-            Err(DriverError::Io { source, .. })
-                if source.kind() != io::ErrorKind::AlreadyExists =>
-            {
-                Err(source)
-            }
-            _ => fs::write(quotas.join(id), size.to_string()),
-        };
-        noted.map_err(|error| DriverError::io("write the limit to", quotas.join(id), error))
-    }
 }
 
-impl Driver for Btrfs {
+impl TreeDriver for Btrfs {
+    fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
     fn prepare(&self, staged: &Path, layer_use: LayerUse) -> Result<(), DriverError> {
         make_dir(staged, 0o700)?;
         // A container's layer is a snapshot and nothing else; each subvolume costs a flush.
@@ -137,96 +123,49 @@ impl Driver for Btrfs {
             .map_err(|error| DriverError::io("remove", added, io::Error::other(error)))
     }
 
-    fn own_root(
-        &self,
-        _staged: &Path,
-        _parent: Option<&LayerId>,
-        _ids: &MountIds,
-    ) -> Result<(), DriverError> {
-        // The whole tree is mounted with mapped ids, its root included.
-        Ok(())
+    /// Notes the limit as containers/storage does.
+    fn limit(&self, whole: &Path, id: &LayerId) -> Result<(), DriverError> {
+        let Some(size) = self.options.size else {
+            return Ok(());
+        };
+        let limited =
+            open_directory(CWD, whole).and_then(|layer| btrfs::limit_subvolume(layer, size));
+        limited.map_err(|error| DriverError::io("limit the size of", whole, error))?;
+        let quotas = self.homes.home.join(QUOTAS);
+        let noted = match make_dir(&quotas, 0o700) {
+            Err(DriverError::Io { source, .. })
+                if source.kind() != io::ErrorKind::AlreadyExists =>
+            {
+                Err(source)
+            }
+            _ => fs::write(quotas.join(id), size.to_string()),
+        };
+        noted.map_err(|error| DriverError::io("write the limit to", quotas.join(id), error))
     }
 
-    fn label(&self, staged: &Path, label: &str) -> Result<(), DriverError> {
-        let whole = staged.join(WHOLE);
-        tree::label(&whole, label).map_err(|error| DriverError::io("label", whole, error))
-    }
-
-    fn staged_content(&self, staged: &Path) -> PathBuf {
-        staged.join(ADDED)
-    }
-
-    fn staging_home(&self, layer_use: LayerUse) -> PathBuf {
-        self.homes.staging(layer_use)
-    }
-
-    fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError> {
-        if layer_use == LayerUse::Container {
-            self.limit(&staged.join(WHOLE), id)?;
-        }
-        self.homes.install(staged, id, layer_use)
-    }
-
-    fn flush(&self, _installed: &[LayerId]) -> Result<(), DriverError> {
-        self.homes.flush()
-    }
-
-    fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
+    fn forget_limit(&self, id: &LayerId) -> Result<(), DriverError> {
         let quota = self.homes.home.join(QUOTAS).join(id);
         accept_missing(fs::remove_file(&quota))
-            .map_err(|error| DriverError::io("remove", quota, error))?;
-        self.homes.discard(id, trash)
+            .map_err(|error| DriverError::io("remove", quota, error))
     }
 
-    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {
-        self.homes.content(id)
-    }
-
-    fn mount_path(&self, id: &LayerId) -> PathBuf {
-        self.homes.mount_path(id)
-    }
-
-    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
-        self.mount_at(id, &self.mount_path(id), options)
-    }
-
-    fn mount_at(
-        &self,
-        id: &LayerId,
-        target: &Path,
-        options: &MountOptions,
-    ) -> Result<(), DriverError> {
-        self.private_home.ensure()?;
-        self.homes.mount_at(id, target, options)
-    }
-
-    fn unmount(&self, id: &LayerId) -> Result<(), DriverError> {
-        self.homes.unmount(id)
-    }
-
-    fn list(&self) -> Result<Vec<LayerId>, DriverError> {
-        self.homes.list()
+    fn before_mount(&self) -> Result<(), DriverError> {
+        self.private_home.ensure()
     }
 
     fn remove_strays(&self) -> Result<(), DriverError> {
         // A limit is noted before its layer is there.
-        let layers = self.list()?;
+        let layers = self.homes.list()?;
         let quotas = self.homes.home.join(QUOTAS);
         if !quotas.is_dir() {
             return Ok(());
         }
         for noted in layers_in(&quotas)? {
             if !layers.contains(&noted) {
-                let quota = quotas.join(&noted);
-                accept_missing(fs::remove_file(&quota))
-                    .map_err(|error| DriverError::io("remove", quota, error))?;
+                self.forget_limit(&noted)?;
             }
         }
         Ok(())
-    }
-
-    fn examine(&self, id: &LayerId) -> Vec<String> {
-        self.homes.examine(id)
     }
 
     fn shut_down(&self) -> Result<(), DriverError> {

@@ -266,10 +266,6 @@ impl Driver for Overlay {
         self.home.join(self.target(id))
     }
 
-    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
-        self.mount_at(id, &self.mount_path(id), options)
-    }
-
     fn mount_at(
         &self,
         id: &LayerId,

@@ -4,11 +4,13 @@
 //! stacked. A mounted layer is its own directory, bound onto itself with the attributes that were asked for.
 
 mod copy;
+mod driver;
 mod file_system;
 mod label;
 mod merge;
 
 pub(super) use self::copy::copy_tree;
+pub(super) use self::driver::TreeDriver;
 pub(super) use self::file_system::open_directory;
 pub(super) use self::label::label;
 pub(super) use self::merge::{merge, strip};

@@ -3,9 +3,9 @@
 //! It works on every file system and needs no kernel feature, at the price of a copy per layer (shared extents where the
 //! file system can).
 
-use super::tree::{self, ADDED, Homes, WHOLE, copy_tree, make_dir, merge};
-use super::{Driver, DriverError, LayerUse, RootMode};
-use crate::{LayerId, MountIds, MountOptions};
+use super::tree::{ADDED, Homes, TreeDriver, WHOLE, copy_tree, make_dir, merge};
+use super::{DriverError, LayerUse, RootMode};
+use crate::LayerId;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,11 @@ impl Vfs {
     }
 }
 
-impl Driver for Vfs {
+impl TreeDriver for Vfs {
+    fn homes(&self) -> &Homes {
+        &self.0
+    }
+
     fn prepare(&self, staged: &Path, _layer_use: LayerUse) -> Result<(), DriverError> {
         make_dir(staged, 0o700)?;
         make_dir(&staged.join(ADDED), 0o555)
@@ -54,88 +58,12 @@ impl Driver for Vfs {
             move |error: io::Error| DriverError::io(action, whole, error)
         };
         if let Some(parent) = parent {
-            let below = self.content(parent)?;
+            let below = self.0.content(parent)?;
             copy_tree(&below, &whole).map_err(fail("copy the layer below to"))?;
         }
         // Without a layer below there is nobody else to take the root's metadata from.
         let take_root = root == RootMode::Own || parent.is_none();
         merge(&added, &whole, take_root).map_err(fail("apply the layer's changes to"))?;
         fs::remove_dir_all(&added).map_err(|error| DriverError::io("remove", added, error))
-    }
-
-    fn own_root(
-        &self,
-        _staged: &Path,
-        _parent: Option<&LayerId>,
-        _ids: &MountIds,
-    ) -> Result<(), DriverError> {
-        // The whole tree is mounted with mapped ids, its root included.
-        Ok(())
-    }
-
-    fn label(&self, staged: &Path, label: &str) -> Result<(), DriverError> {
-        let whole = staged.join(WHOLE);
-        tree::label(&whole, label).map_err(|error| DriverError::io("label", whole, error))
-    }
-
-    fn staged_content(&self, staged: &Path) -> PathBuf {
-        staged.join(ADDED)
-    }
-
-    fn staging_home(&self, layer_use: LayerUse) -> PathBuf {
-        self.0.staging(layer_use)
-    }
-
-    fn install(&self, staged: &Path, id: &LayerId, layer_use: LayerUse) -> Result<(), DriverError> {
-        self.0.install(staged, id, layer_use)
-    }
-
-    fn flush(&self, _installed: &[LayerId]) -> Result<(), DriverError> {
-        self.0.flush()
-    }
-
-    fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError> {
-        self.0.discard(id, trash)
-    }
-
-    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {
-        self.0.content(id)
-    }
-
-    fn mount_path(&self, id: &LayerId) -> PathBuf {
-        self.0.mount_path(id)
-    }
-
-    fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<(), DriverError> {
-        self.mount_at(id, &self.mount_path(id), options)
-    }
-
-    fn mount_at(
-        &self,
-        id: &LayerId,
-        target: &Path,
-        options: &MountOptions,
-    ) -> Result<(), DriverError> {
-        self.0.mount_at(id, target, options)
-    }
-
-    fn unmount(&self, id: &LayerId) -> Result<(), DriverError> {
-        self.0.unmount(id)
-    }
-
-    fn list(&self) -> Result<Vec<LayerId>, DriverError> {
-        self.0.list()
-    }
-
-    fn remove_strays(&self) -> Result<(), DriverError> {
-        Ok(())
-    }
-
-    fn examine(&self, id: &LayerId) -> Vec<String> {
-        self.0.examine(id)
-    }
-
-    fn shut_down(&self) -> Result<(), DriverError> {
-        Ok(())
     }
 }
