@@ -23,6 +23,7 @@ pub mod messages;
 pub mod mount_attributes;
 mod process;
 pub mod program_pages;
+pub mod project_quota;
 pub mod seccomp;
 mod syscall;
 

@@ -3,11 +3,12 @@
 pub(crate) mod btrfs;
 pub(crate) mod home;
 pub(crate) mod overlay;
+mod quota;
 mod tree;
 pub(crate) mod vfs;
 
 use crate::layers::id::is_hex_id;
-use crate::{LayerId, MountIds, MountOptions};
+use crate::{LayerId, LayerUsage, MountIds, MountOptions};
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -72,6 +73,11 @@ pub(crate) trait Driver: Debug + Send + Sync {
 
     /// The directory with the content that layer `id` itself adds.
     fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError>;
+
+    /// What layer `id` has, where the file system keeps count of it; `None` where it must be walked.
+    fn counted_usage(&self, _id: &LayerId) -> Result<Option<LayerUsage>, DriverError> {
+        Ok(None)
+    }
 
     /// Where layer `id` is seen whole once it is mounted.
     fn mount_path(&self, id: &LayerId) -> PathBuf;
@@ -149,6 +155,14 @@ pub enum DriverError {
         driver: &'static str,
         /// The root of the store.
         path: PathBuf,
+    },
+    /// Layers cannot be limited where they are.
+    #[error("limit layers in {path} by project quotas: {problem}")]
+    NoProjectQuotas {
+        /// The driver's home.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
     },
     /// The caller asked for an option that the driver does not have.
     #[error("mount layer {id}: option `{option}` is not supported")]

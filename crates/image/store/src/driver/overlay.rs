@@ -8,12 +8,14 @@ mod mount;
 use self::link::LINKS;
 use self::mount::{Interface, OverlayMount, VfsFlags};
 use super::home::PrivateHome;
+use super::quota::Projects;
 use super::{
     Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away, move_in,
     sync_directory,
 };
 use crate::store::options::OverlayOptions;
-use crate::{LayerId, MountAccess, MountIds, MountOptions, Volatility};
+use crate::{LayerId, LayerUsage, MountAccess, MountIds, MountOptions, Volatility};
+use crioxide_sys::project_quota::ProjectLimits;
 use rustix::mount::UnmountFlags;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
@@ -29,6 +31,8 @@ pub(crate) struct Overlay {
     foreign_homes: Vec<PathBuf>,
     options: OverlayOptions,
     private_home: PrivateHome,
+    /// Where container layers are to be limited.
+    projects: Option<Projects>,
     interface: Interface,
 }
 
@@ -45,7 +49,10 @@ impl Overlay {
             make_dir_all(&directory.join(LINKS), 0o755)?;
         }
         let private_home = PrivateHome::new(home.clone());
+        let limited = options.limits != ProjectLimits::default();
+        let projects = limited.then(|| Projects::of(&home)).transpose()?;
         Ok(Self {
+            projects,
             home,
             image_home,
             foreign_homes,
@@ -169,8 +176,15 @@ impl Overlay {
 }
 
 impl Driver for Overlay {
-    fn prepare(&self, staged: &Path, _layer_use: LayerUse) -> Result<(), DriverError> {
+    fn prepare(&self, staged: &Path, layer_use: LayerUse) -> Result<(), DriverError> {
         make_dir(staged, 0o700)?;
+        if let Some(projects) = self
+            .projects
+            .as_ref()
+            .filter(|_| layer_use == LayerUse::Container)
+        {
+            projects.limit(staged, self.options.limits)?;
+        }
         make_dir(&staged.join("diff"), 0o555)?;
         link::write(staged, &link::generate())?;
         make_dir(&staged.join("work"), 0o700)?;
@@ -253,9 +267,26 @@ impl Driver for Overlay {
                 accept_missing(fs::remove_file(&link))
                     .map_err(|error| DriverError::io("remove the link", link, error))?;
             }
+            if let Some(projects) = &self.projects {
+                projects.lift(&layer)?;
+            }
             move_away(&layer, trash)?;
         }
         Ok(())
+    }
+
+    fn counted_usage(&self, id: &LayerId) -> Result<Option<LayerUsage>, DriverError> {
+        let Some(projects) = &self.projects else {
+            return Ok(None);
+        };
+        let layer = self.require_home_of(id)?.join(id);
+        let usage = projects
+            .usage(&layer)
+            .map_err(|error| DriverError::io("ask the quota of", layer, error))?;
+        Ok(usage.map(|usage| LayerUsage {
+            bytes: usage.bytes,
+            inodes: usage.inodes,
+        }))
     }
 
     fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {

@@ -48,8 +48,12 @@ pub enum UsageError {
 }
 
 impl Store {
-    /// Walks what the layer itself adds. Files that vanish meanwhile are not counted.
+    /// Walks what the layer itself adds. Files that vanish meanwhile are not counted. Of a layer with a project quota the
+    /// file system keeps count, of its few files beside the content as well.
     pub fn layer_usage(&self, id: &LayerId) -> Result<LayerUsage, UsageError> {
+        if let Some(counted) = self.driver.counted_usage(id)? {
+            return Ok(counted);
+        }
         let path = self.driver.content(id)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty());

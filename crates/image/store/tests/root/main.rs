@@ -11,6 +11,7 @@ mod forms;
 mod hostile;
 mod images;
 mod interop;
+mod quotas;
 mod subvolumes;
 mod support;
 mod tree;

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 pub(crate) struct TestStore {
     store: Option<Store>,
-    driver: String,
+    options: StoreOptions,
     directory: Directory,
 }
 
@@ -23,17 +23,29 @@ impl TestStore {
         }
     }
 
-    /// The same on a file system of its own, made for it; the machine's where that is empty.
+    /// The same on a file system of its own, made for it, with project quotas for `…+quotas`; the machine's where that is
+    /// empty.
     pub(crate) fn on(file_system: &str, driver: &str) -> Option<Self> {
+        Self::with(file_system, driver, &[])
+    }
+
+    /// The same with options of the driver.
+    pub(crate) fn with(file_system: &str, driver: &str, driver_options: &[&str]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root");
             return None;
         }
         let directory = Directory::on(file_system)?;
-        let store = open(directory.path(), driver);
-        Some(Self {
-            store: Some(store),
+        let options = StoreOptions {
+            graph_root: directory.path().join("graph"),
+            run_root: directory.path().join("run"),
             driver: driver.to_owned(),
+            driver_options: driver_options.iter().map(|&o| o.to_owned()).collect(),
+            ..Default::default()
+        };
+        Some(Self {
+            store: Some(Store::open(options.clone()).unwrap()),
+            options,
             directory,
         })
     }
@@ -41,23 +53,23 @@ impl TestStore {
     /// Ends the store as a crash would, except that locks are given back, and opens it again.
     pub(crate) fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(open(self.directory.path(), &self.driver));
+        self.store = Some(self.another());
     }
 
     /// A second opening of the same store, as another process would have it.
     pub(crate) fn another(&self) -> Store {
-        open(self.directory.path(), &self.driver)
+        Store::open(self.options.clone()).unwrap()
     }
 
     /// `inner` below the store's directory, with `{driver}` replaced.
     pub(crate) fn path(&self, inner: &str) -> PathBuf {
-        let inner = inner.replace("{driver}", &self.driver);
+        let inner = inner.replace("{driver}", &self.options.driver);
         self.directory.path().join(inner)
     }
 
     /// What the driver keeps of a layer below a root, which is `graph` or an image store.
     pub(crate) fn layer_directory(&self, root: &str, id: &str) -> PathBuf {
-        let home = match self.driver.as_str() {
+        let home = match self.options.driver.as_str() {
             "vfs" => "vfs/dir",
             "btrfs" => "btrfs/subvolumes",
             driver => driver,
@@ -74,7 +86,7 @@ impl TestStore {
                 .arg(self.path("graph"))
                 .arg("--runroot")
                 .arg(self.path("run"));
-            command.args(["--storage-driver", &self.driver]);
+            command.args(["--storage-driver", &self.options.driver]);
         }
         command.args(arguments).env("TMPDIR", self.directory.path());
         match command.output() {
@@ -136,12 +148,26 @@ impl Directory {
             println!("skipped: no {file_system} here: {program}: {error}");
             false
         };
-        let options = match file_system {
-            "xfs" => "-oloop,pquota",
-            _ => "-oloop",
+        // Project quotas are asked for by their tests alone: not every kernel has them.
+        let (file_system, quotas) = match file_system.strip_suffix("+quotas") {
+            Some(plain) => (plain, true),
+            None => (file_system, false),
         };
-        let make = format!("mkfs.{file_system}");
-        let made = run(&make, &["-q".as_ref(), image.as_ref()])
+        let (features, options): (&[&str], _) = match (file_system, quotas) {
+            ("xfs", true) => (&[], "-oloop,pquota"),
+            ("ext4", true) => (
+                &["-O", "quota,project", "-E", "quotatype=prjquota"],
+                "-oloop,prjquota",
+            ),
+            _ => (&[], "-oloop"),
+        };
+        let make: Vec<&std::ffi::OsStr> = ["-q"]
+            .iter()
+            .chain(features)
+            .map(std::ffi::OsStr::new)
+            .chain([image.as_ref()])
+            .collect();
+        let made = run(&format!("mkfs.{file_system}"), &make)
             && run("mount", &[options.as_ref(), image.as_ref(), path.as_ref()]);
         made.then(|| Self {
             path,
@@ -161,16 +187,6 @@ impl Drop for Directory {
             rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH).unwrap();
         }
     }
-}
-
-fn open(directory: &Path, driver: &str) -> Store {
-    let options = StoreOptions {
-        graph_root: directory.join("graph"),
-        run_root: directory.join("run"),
-        driver: driver.to_owned(),
-        ..Default::default()
-    };
-    Store::open(options).unwrap()
 }
 
 /// The output of a tool that must have succeeded.

@@ -1,7 +1,8 @@
 //! The options of the overlay driver.
 
 use super::DriverOptionError;
-use super::entries::{self, boolean, items};
+use super::entries::{self, boolean, bytes, items};
+use crioxide_sys::project_quota::ProjectLimits;
 use std::path::PathBuf;
 
 /// What `overlay.*` says.
@@ -11,6 +12,8 @@ pub(crate) struct OverlayOptions {
     pub(crate) mount_options: Vec<String>,
     pub(crate) skip_mount_home: bool,
     pub(crate) ignore_chown_errors: bool,
+    /// Of each container's layer.
+    pub(crate) limits: ProjectLimits,
     pub(crate) additional_image_stores: Vec<PathBuf>,
 }
 
@@ -22,6 +25,11 @@ impl OverlayOptions {
                 "mountopt" => parsed.mount_options = items(value),
                 "skip_mount_home" => parsed.skip_mount_home = boolean(value)?,
                 "ignore_chown_errors" => parsed.ignore_chown_errors = boolean(value)?,
+                "size" => parsed.limits.bytes = bytes(value)?,
+                "inodes" => {
+                    let inodes = value.parse();
+                    parsed.limits.inodes = inodes.map_err(|_| "not a number of inodes")?;
+                }
                 // What a helper would have there is pulled instead.
                 "additionallayerstore" => tracing::warn!(
                     value,
@@ -29,7 +37,7 @@ impl OverlayOptions {
                 ),
                 "use_composefs" if super::boolean(value) == Some(false) => {}
                 "mount_program" if value.is_empty() => {}
-                "mount_program" | "use_composefs" | "size" | "inodes" | "force_mask" => {
+                "mount_program" | "use_composefs" | "force_mask" => {
                     return Err("not built yet".into());
                 }
                 _ => return Ok(false),
@@ -67,9 +75,21 @@ mod tests {
     }
 
     #[test]
+    fn layers_are_limited_in_bytes_and_inodes() {
+        let limits = |options: &[&str]| parse(options).unwrap().limits;
+        let both = limits(&["overlay.size=1.5G", "size=2G", "overlay.inodes=1000"]);
+        assert_eq!((both.bytes, both.inodes), (2 << 30, 1000));
+        assert_eq!(
+            limits(&["overlay.mountopt=nodev"]),
+            ProjectLimits::default()
+        );
+    }
+
+    #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for option in [
-            "overlay.size=10G",
+            "overlay.size=much",
+            "overlay.inodes=1K",
             "overlay.mount_program=/usr/bin/fuse-overlayfs",
             "overlay.x=1",
             "overlay.x.y=1",
