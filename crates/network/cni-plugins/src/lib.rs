@@ -15,13 +15,10 @@ mod executable;
 mod flannel;
 mod interfaces;
 mod ipam;
-mod iptables;
 mod links;
-mod masquerade;
-mod owner;
 mod pod_check;
 mod removal;
-mod sockets;
+mod rules;
 mod sysctl;
 
 use std::sync::Arc;
@@ -31,7 +28,7 @@ use crioxide_netlink::NetlinkError;
 
 use interfaces::child_link::ChildLink;
 use interfaces::spares::Pairs;
-use sockets::NftSockets;
+use rules::sockets::NftSockets;
 
 pub use executable::run_as_executable;
 pub use interfaces::spares::Spare;

@@ -4,7 +4,8 @@ use crioxide_netlink::nft::{Family, NftSocket, Transaction};
 use crioxide_netlink::{LinkRequests, NetlinkError, RouteSocket};
 use rustix::io::Errno;
 
-use crate::{chained::portmap, masquerade};
+use crate::chained::portmap;
+use crate::rules::masquerade;
 
 /// A network could not be taken apart completely.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::chained::required_result;
 use crate::configuration::{previous_result, read, unsupported, versions};
-use crate::iptables::{Iptables, words};
+use crate::rules::iptables::{Iptables, words};
 
 const NAME: &str = "firewall";
 const FORWARD: &str = "CNI-FORWARD";

@@ -18,8 +18,9 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::configuration::{invalid, network_name, previous_result, versions};
-use crate::sockets::NftSockets;
-use crate::{owner, sysctl};
+use crate::rules::owner;
+use crate::rules::sockets::NftSockets;
+use crate::sysctl;
 use apply::Claim;
 use mapping::{Configuration, Entry, Plan};
 

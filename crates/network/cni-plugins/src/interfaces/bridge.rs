@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::configuration::{network_name, previous_result, versions};
 use crate::interfaces::spares::Pairs;
-use crate::sockets::NftSockets;
-use crate::{ipam, links, masquerade};
+use crate::rules::{masquerade, sockets::NftSockets};
+use crate::{ipam, links};
 use configuration::Settings;
 
 const NAME: &str = "bridge";

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::configuration::{network_name, open_netns, previous_result, read, versions};
-use crate::sockets::NftSockets;
-use crate::{ipam, links, masquerade, pod_check};
+use crate::rules::{masquerade, sockets::NftSockets};
+use crate::{ipam, links, pod_check};
 
 const NAME: &str = "ptp";
 

@@ -12,7 +12,7 @@ use crioxide_cni::{Call, Dns, History, IpConfig, NetworkResult, Plugin, PluginEr
 use serde_json::Value;
 
 use crate::configuration::{invalid, network_name, previous_result, versions};
-use crate::owner::valid_attachments;
+use crate::rules::owner::valid_attachments;
 use allocation::{AllocateError, allocate};
 use ranges::{Settings, settings};
 use store::{Owner, Store, StoreError};

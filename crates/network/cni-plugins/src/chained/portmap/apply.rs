@@ -59,7 +59,7 @@ fn claim_with_rules(
     for (subnet, set) in plan.subnets.iter().zip(&sets) {
         push_hairpin(
             &mut everything,
-            crate::masquerade::family(subnet.addr()),
+            crate::rules::masquerade::family(subnet.addr()),
             *subnet,
             set,
         );
@@ -82,7 +82,7 @@ pub(super) fn is_complete(
         }
     }
     for (subnet, set) in plan.subnets.iter().zip(hairpin_sets(plan)) {
-        let family = crate::masquerade::family(subnet.addr());
+        let family = crate::rules::masquerade::family(subnet.addr());
         if socket.rule_count(family, TABLE, &set)? == 0 {
             return Ok(false);
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::NAME;
 use super::rules::{ADDRESS_PORTS, PORTS, hairpin_set};
 use crate::configuration::{invalid, read, unsupported};
-use crate::masquerade::{address_key, family};
+use crate::rules::masquerade::{address_key, family};
 
 /// Number of UDP in IP headers.
 const UDP: u8 = 17;

@@ -6,7 +6,7 @@ use crioxide_netlink::nft::{
 };
 use ipnet::IpNet;
 
-use crate::masquerade::{PacketEnd, SOURCE_NAT_PRIORITY, address_key, load_address};
+use crate::rules::masquerade::{PacketEnd, SOURCE_NAT_PRIORITY, address_key, load_address};
 
 pub(crate) const TABLE: &str = "crioxide_hostports";
 /// Map of mappings on all of the host's addresses: protocol, port.

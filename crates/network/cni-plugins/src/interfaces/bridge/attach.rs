@@ -12,8 +12,8 @@ use super::device::{ensure_bridge, ensure_gateways};
 use super::{Bridge, NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
 use crate::interfaces::spares::Pair;
-use crate::sockets::NftSockets;
-use crate::{interfaces::pod_side, ipam, links, masquerade};
+use crate::rules::{masquerade, sockets::NftSockets};
+use crate::{interfaces::pod_side, ipam, links};
 
 /// Names are random; a taken one is simply replaced.
 const NAME_TRIES: u32 = 4;

@@ -6,8 +6,8 @@ use crioxide_netlink::{NetlinkError, RouteSocket};
 use super::configuration::Settings;
 use super::{NAME, failed, host_port};
 use crate::configuration::{network_name, open_netns, previous_result};
-use crate::sockets::NftSockets;
-use crate::{masquerade, pod_check};
+use crate::pod_check;
+use crate::rules::{masquerade, sockets::NftSockets};
 
 pub(super) fn check(
     call: &Call<'_>,

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::{Keys, NAME, failed};
 use crate::configuration::{invalid, network_name, open_netns};
-use crate::sockets::NftSockets;
-use crate::{interfaces::pod_side, ipam, links, masquerade, sysctl};
+use crate::rules::{masquerade, sockets::NftSockets};
+use crate::{interfaces::pod_side, ipam, links, sysctl};
 
 pub(super) fn attach(
     call: &Call<'_>,

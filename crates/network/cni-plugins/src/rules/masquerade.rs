@@ -15,8 +15,7 @@ use crioxide_netlink::nft::{
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-use crate::owner;
-use crate::sockets::NftSockets;
+use crate::rules::{owner, sockets::NftSockets};
 
 pub(crate) const TABLE: &str = "crioxide_masq";
 /// The kernel's priority of source address translation.
