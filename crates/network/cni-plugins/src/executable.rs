@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crioxide_cni::{
-    Call, Fate, History, Plugin, PluginError, PluginSource, Plugins, Preference, SpecVersion,
-    error_code,
+    Call, Fate, History, Maker, Plugin, PluginError, PluginSource, Plugins, Preference,
+    SpecVersion, error_code,
 };
 use serde_json::{Map, Value, json};
 
@@ -173,6 +173,7 @@ fn answer(
         deadline: Instant::now() + DEADLINE,
         plugins: &plugins,
         history: History::Unknown,
+        maker: Maker::Unknown,
         fate: Fate::Kept,
     };
     dispatch(plugin.as_ref(), &parameters.command, &call)

@@ -19,6 +19,7 @@ mod gate;
 mod network;
 mod plugin;
 mod pod;
+mod program;
 mod result;
 mod version;
 
@@ -30,7 +31,8 @@ pub use error::{CniError, NotReady};
 pub use fallback::FallbackBridge;
 pub use network::{AddResult, Cni, CniSettings, GcReport, HostPorts, Timeouts};
 pub use plugin::search::{FindPluginError, Found, Origin, Plugins, Preference};
-pub use plugin::{Call, Fate, History, Plugin, PluginError, PluginSource, Verb, error_code};
+pub use plugin::{Call, Fate, History, Maker, Plugin, PluginError, PluginSource, Verb, error_code};
 pub use pod::PodNetwork;
+pub use program::{Finished, run_program};
 pub use result::{Dns, Interface, IpConfig, NetworkResult, ParseResultError, Route};
 pub use version::{ParseVersionError, SpecVersion};

@@ -38,6 +38,15 @@ pub enum History {
     Unknown,
 }
 
+/// Who made the attachment that DEL takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// This very plugin, by the same configuration.
+    Itself,
+    /// Perhaps another implementation of it.
+    Unknown,
+}
+
 /// What becomes of the network namespace after DEL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -69,6 +78,8 @@ pub struct Call<'a> {
     pub plugins: &'a Plugins,
     /// Earlier attachments.
     pub history: History,
+    /// Whose attachment it is.
+    pub maker: Maker,
     /// What becomes of the namespace after DEL.
     pub fate: Fate,
 }

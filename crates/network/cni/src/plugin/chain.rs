@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::plugin::search::{Found, Origin};
 use crate::{
-    Attachment, Call, Fate, FindPluginError, History, NetworkList, NetworkResult, PluginError,
-    Plugins, SpecVersion,
+    Attachment, Call, Fate, FindPluginError, History, Maker, NetworkList, NetworkResult,
+    PluginError, Plugins, SpecVersion,
 };
 
 /// Type of the built-in plugin that maps host ports on top of a list that does not.
@@ -26,6 +26,7 @@ pub(crate) struct Chain<'a> {
 struct Link {
     found: Found,
     object: Map<String, Value>,
+    maker: Maker,
 }
 
 /// How the plugins of a chain are chosen.
@@ -72,9 +73,16 @@ impl<'a> Chain<'a> {
                     plugins.find_preferring(&plugin.plugin_type, crate::Preference::Executable)?
                 }
             };
+            let maker = match choice {
+                Choice::Recorded(builtin) if !builtin.contains(&plugin.plugin_type) => {
+                    Maker::Unknown
+                }
+                _ => Maker::Itself,
+            };
             links.push(Link {
                 found,
                 object: plugin.object.clone(),
+                maker,
             });
         }
         if own_portmap == OwnPortmap::Append {
@@ -82,7 +90,12 @@ impl<'a> Chain<'a> {
             let mut object = Map::new();
             object.insert("type".to_owned(), json!(PORTMAP));
             object.insert("capabilities".to_owned(), json!({"portMappings": true}));
-            links.push(Link { found, object });
+            let maker = Maker::Itself;
+            links.push(Link {
+                found,
+                object,
+                maker,
+            });
         }
         Ok(Self {
             list,
@@ -211,6 +224,7 @@ impl<'a> Chain<'a> {
                 Origin::Program => self.plugins,
             },
             history: run.history,
+            maker: link.maker,
             fate: run.fate,
         }
     }

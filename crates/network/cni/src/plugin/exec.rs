@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::plugin::{Call, Plugin, PluginError, Verb};
+use crate::program::Finished;
 use crate::{NetworkResult, SpecVersion};
-use child::{Finished, run};
+use child::run;
 
 /// A plugin's program.
 #[derive(Debug, Clone)]
