@@ -14,7 +14,7 @@ pub use element::{Element, StoredElement};
 pub use expression::{Comparison, Expression, Register};
 pub use monitor::NftMonitor;
 pub use object::{BaseChain, ChainKind, DataType, Family, Hook, SetSpec};
-pub use socket::NftSocket;
+pub use socket::{NftSocket, StoredRule};
 pub use transaction::Transaction;
 
 /// Subsystem number of nftables in nfnetlink message types.

@@ -11,9 +11,10 @@ use crioxide_cni::{Call, Fate, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::{LinkRequests, RouteSocket};
 use serde_json::Value;
 
-use crate::configuration::{network_name, previous_result, versions};
+use crate::configuration::{previous_result, versions};
 use crate::interfaces::spares::Pairs;
-use crate::rules::{masquerade, sockets::NftSockets};
+use crate::rules::PacketRules;
+use crate::rules::masquerade::Masquerade;
 use crate::{ipam, links};
 use configuration::Settings;
 
@@ -22,7 +23,7 @@ const NAME: &str = "bridge";
 /// Connects pods to a bridge by veth pairs.
 #[derive(Debug)]
 pub(crate) struct Bridge {
-    pub(crate) sockets: Arc<NftSockets>,
+    pub(crate) rules: Arc<PacketRules>,
     pub(crate) pairs: Arc<Pairs>,
 }
 
@@ -38,10 +39,11 @@ impl Plugin for Bridge {
         let previous = previous_result(NAME, call).ok().flatten();
         // First off the bridge, then the address is free for others.
         let detached = detach(call, &settings, previous.as_ref());
-        let unmasked = if settings.ip_masq {
-            unmask(&self.sockets, call, previous.as_ref())
-        } else {
-            Ok(())
+        let unmasked = match self.masquerade(call, &settings)? {
+            Some(masquerade) => masquerade
+                .remove(previous.as_ref())
+                .map_err(|error| failed(&error)),
+            None => Ok(()),
         };
         let released = ipam::del(ipam::plugin_type(call), call);
         detached.and(unmasked).and(released)
@@ -50,7 +52,7 @@ impl Plugin for Bridge {
     fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         ipam::check(ipam::plugin_type(call), call)?;
-        check::check(call, &settings, &self.sockets)
+        check::check(call, &settings, self.masquerade(call, &settings)?)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
@@ -63,11 +65,9 @@ impl Plugin for Bridge {
 
     fn gc(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
-        let unmasked = if settings.ip_masq {
-            masquerade::collect(&self.sockets, network_name(NAME, call)?, call)
-                .map_err(|error| failed(&error))
-        } else {
-            Ok(())
+        let unmasked = match self.masquerade(call, &settings)? {
+            Some(masquerade) => masquerade.collect().map_err(|error| failed(&error)),
+            None => Ok(()),
         };
         let released = match ipam::plugin_type(call) {
             Some(ipam) => call.plugins.find(ipam)?.plugin.gc(call),
@@ -79,20 +79,31 @@ impl Plugin for Bridge {
     fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         let previous = previous_result(NAME, call)?.unwrap_or_default();
-        if !settings.ip_masq {
-            return Ok(());
+        match self.masquerade(call, &settings)? {
+            Some(masquerade) => masquerade
+                .restore(&previous.ips)
+                .map_err(|error| failed(&error)),
+            None => Ok(()),
         }
-        masquerade::restore(
-            &self.sockets,
-            network_name(NAME, call)?,
-            call,
-            &previous.ips,
-        )
-        .map_err(|error| failed(&error))
     }
 
     fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {
         Ok(versions())
+    }
+}
+
+impl Bridge {
+    /// The masquerading of the call's attachment, if there is to be any.
+    fn masquerade<'a>(
+        &'a self,
+        call: &'a Call<'a>,
+        settings: &Settings,
+    ) -> Result<Option<Masquerade<'a>>, PluginError> {
+        if !settings.ip_masq {
+            return Ok(None);
+        }
+        let backend = settings.masquerade_backend.as_deref();
+        Masquerade::new(NAME, &self.rules, backend, call).map(Some)
     }
 }
 
@@ -131,15 +142,6 @@ fn host_port<'a>(result: &'a NetworkResult, settings: &Settings) -> Option<&'a s
         .filter(|link| link.sandbox.is_empty());
     host.map(|link| link.name.as_str())
         .find(|name| *name != settings.bridge)
-}
-
-fn unmask(
-    sockets: &NftSockets,
-    call: &Call<'_>,
-    previous: Option<&NetworkResult>,
-) -> Result<(), PluginError> {
-    masquerade::remove(sockets, network_name(NAME, call)?, call, previous)
-        .map_err(|error| failed(&error))
 }
 
 fn failed(error: &dyn std::error::Error) -> PluginError {

@@ -9,8 +9,9 @@ use crioxide_netlink::RouteSocket;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::configuration::{network_name, open_netns, previous_result, read, versions};
-use crate::rules::{masquerade, sockets::NftSockets};
+use crate::configuration::{open_netns, previous_result, read, versions};
+use crate::rules::PacketRules;
+use crate::rules::masquerade::Masquerade;
 use crate::{ipam, links, pod_check};
 
 const NAME: &str = "ptp";
@@ -18,7 +19,7 @@ const NAME: &str = "ptp";
 /// Connects pods by routed veth pairs.
 #[derive(Debug)]
 pub(crate) struct PointToPoint {
-    pub(crate) sockets: Arc<NftSockets>,
+    pub(crate) rules: Arc<PacketRules>,
 }
 
 #[derive(Deserialize)]
@@ -26,6 +27,7 @@ pub(crate) struct PointToPoint {
 struct Keys {
     #[serde(default)]
     ip_masq: bool,
+    ip_masq_backend: Option<String>,
     #[serde(default)]
     mtu: u32,
     #[serde(default)]
@@ -35,7 +37,7 @@ struct Keys {
 impl Plugin for PointToPoint {
     fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
         let keys: Keys = read(NAME, call)?;
-        let mut result = attach::attach(call, &keys, &self.sockets)?;
+        let mut result = attach::attach(call, &keys, self.masquerade(call, &keys)?)?;
         if !keys.dns.is_empty() {
             result.dns = keys.dns;
         }
@@ -56,19 +58,15 @@ impl Plugin for PointToPoint {
                 .map_or(Ok(()), |host| attach::take_down(&host.name)),
             _ => Ok(()),
         };
-        let unmasked = if keys.ip_masq {
-            masquerade::remove(
-                &self.sockets,
-                network_name(NAME, call)?,
-                call,
-                previous.as_ref(),
-            )
-        } else {
-            Ok(())
+        let unmasked = match self.masquerade(call, &keys)? {
+            Some(masquerade) => masquerade
+                .remove(previous.as_ref())
+                .map_err(|error| failed(&error)),
+            None => Ok(()),
         };
         let released = ipam::del(ipam::plugin_type(call), call);
-        let done = deleted.and(unmasked).map_err(|error| failed(&error));
-        done.and(released)
+        let deleted = deleted.map_err(|error| failed(&error));
+        deleted.and(unmasked).and(released)
     }
 
     fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {
@@ -80,9 +78,9 @@ impl Plugin for PointToPoint {
         let netns = open_netns(NAME, call)?;
         let mut pod = RouteSocket::open_in(&netns).map_err(|error| failed(&error))?;
         pod_check::check(NAME, call, &result, &mut pod)?;
-        let network = network_name(NAME, call)?;
-        if keys.ip_masq
-            && !masquerade::is_in_place(&self.sockets, network, &result.ips)
+        if let Some(masquerade) = self.masquerade(call, &keys)?
+            && !masquerade
+                .is_in_place(&result.ips)
                 .map_err(|error| failed(&error))?
         {
             return Err(differs("masquerading is not in place"));
@@ -96,11 +94,9 @@ impl Plugin for PointToPoint {
 
     fn gc(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let keys: Keys = read(NAME, call)?;
-        let unmasked = if keys.ip_masq {
-            masquerade::collect(&self.sockets, network_name(NAME, call)?, call)
-                .map_err(|error| failed(&error))
-        } else {
-            Ok(())
+        let unmasked = match self.masquerade(call, &keys)? {
+            Some(masquerade) => masquerade.collect().map_err(|error| failed(&error)),
+            None => Ok(()),
         };
         unmasked.and(ipam::gc(call))
     }
@@ -108,20 +104,31 @@ impl Plugin for PointToPoint {
     fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let keys: Keys = read(NAME, call)?;
         let previous = previous_result(NAME, call)?.unwrap_or_default();
-        if !keys.ip_masq {
-            return Ok(());
+        match self.masquerade(call, &keys)? {
+            Some(masquerade) => masquerade
+                .restore(&previous.ips)
+                .map_err(|error| failed(&error)),
+            None => Ok(()),
         }
-        masquerade::restore(
-            &self.sockets,
-            network_name(NAME, call)?,
-            call,
-            &previous.ips,
-        )
-        .map_err(|error| failed(&error))
     }
 
     fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {
         Ok(versions())
+    }
+}
+
+impl PointToPoint {
+    /// The masquerading of the call's attachment, if there is to be any.
+    fn masquerade<'a>(
+        &'a self,
+        call: &'a Call<'a>,
+        keys: &Keys,
+    ) -> Result<Option<Masquerade<'a>>, PluginError> {
+        if !keys.ip_masq {
+            return Ok(None);
+        }
+        let backend = keys.ip_masq_backend.as_deref();
+        Masquerade::new(NAME, &self.rules, backend, call).map(Some)
     }
 }
 

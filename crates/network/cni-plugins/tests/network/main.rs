@@ -11,6 +11,7 @@ mod chains;
 mod contract;
 mod faults;
 mod fixture;
+mod iptables;
 mod links;
 mod parallel;
 mod ports;

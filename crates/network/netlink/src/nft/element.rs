@@ -69,7 +69,7 @@ fn data_value(element: &[u8], kind: u16) -> Vec<u8> {
         .to_vec()
 }
 
-fn comment_userdata(comment: &str) -> Vec<u8> {
+pub(super) fn comment_userdata(comment: &str) -> Vec<u8> {
     let end = (0..=comment.len().min(COMMENT_LIMIT))
         .rev()
         .find(|end| comment.is_char_boundary(*end))
@@ -82,12 +82,15 @@ fn comment_userdata(comment: &str) -> Vec<u8> {
     userdata
 }
 
-fn read_comment(userdata: &[u8]) -> Option<String> {
-    let [USERDATA_COMMENT, length, rest @ ..] = userdata else {
+pub(super) fn read_comment(userdata: &[u8]) -> Option<String> {
+    let [kind, length, rest @ ..] = userdata else {
         return None;
     };
-    let text = rest.get(..usize::from(*length).checked_sub(1)?)?;
-    String::from_utf8(text.to_vec()).ok()
+    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
+    if *kind != USERDATA_COMMENT {
+        return read_comment(rest);
+    }
+    String::from_utf8(value.strip_suffix(&[0])?.to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -104,6 +107,8 @@ mod tests {
         let stored = read_comment(&comment_userdata(&long)).unwrap();
         assert_eq!(stored, "é".repeat(64));
         assert_eq!(read_comment(&[]), None);
+        let behind_another = [vec![1, 1, 7], comment_userdata("x")].concat();
+        assert_eq!(read_comment(&behind_another).as_deref(), Some("x"));
         assert_eq!(
             read_comment(&[0, 9, b'x']),
             None,

@@ -12,6 +12,7 @@ const VERDICT_CHAIN: u16 = 2;
 const VERDICT_REGISTER: u32 = 0;
 const VERDICT_JUMP: i32 = -3;
 const VERDICT_DROP: i32 = 0;
+const VERDICT_RETURN: i32 = -5;
 
 /// One of the kernel's sixteen 32-bit registers. Wide values take consecutive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Expression {
     LoadInputName(Register),
     /// Load bytes of the network header.
     LoadNetwork(Register, u32, u32),
+    /// Load the source's hardware address, 6 bytes.
+    LoadSourceMac(Register),
     /// Load the destination port.
     LoadDestinationPort(Register),
     /// Load the connection's status bits.
@@ -55,6 +58,8 @@ pub enum Expression {
     Masquerade,
     /// Drop the packet.
     Drop,
+    /// Go back to the chain that jumped here.
+    Return,
     /// Run another chain, then come back.
     Jump(String),
 }
@@ -77,7 +82,9 @@ impl Expression {
     fn name(&self) -> &'static str {
         match self {
             Self::LoadProtocol(_) | Self::LoadInputName(_) => "meta",
-            Self::LoadNetwork(..) | Self::LoadDestinationPort(_) => "payload",
+            Self::LoadNetwork(..) | Self::LoadSourceMac(_) | Self::LoadDestinationPort(_) => {
+                "payload"
+            }
             Self::LoadConnectionStatus(_) => "ct",
             Self::LoadDestinationType(_) => "fib",
             Self::Mask(..) => "bitwise",
@@ -85,7 +92,7 @@ impl Expression {
             Self::InSet(..) | Self::Map(..) => "lookup",
             Self::DestinationNat(..) => "nat",
             Self::Masquerade => "masq",
-            Self::Drop | Self::Jump(_) => "immediate",
+            Self::Drop | Self::Return | Self::Jump(_) => "immediate",
         }
     }
 
@@ -98,6 +105,7 @@ impl Expression {
             Self::LoadNetwork(register, offset, length) => {
                 payload(writer, *register, [1, *offset, *length])
             }
+            Self::LoadSourceMac(register) => payload(writer, *register, [0, 6, 6]),
             Self::LoadDestinationPort(register) => payload(writer, *register, [2, 2, 2]),
             Self::LoadDestinationType(register) => {
                 load(writer, *register, 3);
@@ -135,6 +143,7 @@ impl Expression {
             }
             Self::Masquerade => {}
             Self::Drop => verdict(writer, VERDICT_DROP, None),
+            Self::Return => verdict(writer, VERDICT_RETURN, None),
             Self::Jump(chain) => verdict(writer, VERDICT_JUMP, Some(chain)),
         }
     }

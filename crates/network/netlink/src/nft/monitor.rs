@@ -37,14 +37,15 @@ impl NftMonitor {
     }
 
     /// Reads all news without waiting, and tells whether a table, chain, set or rule of a table
-    /// whose name begins with `prefix` was deleted. News that got lost count as that.
+    /// whose name begins with `prefix` was deleted, or a chain called `canary`, or one of its rules,
+    /// in any table. News that got lost count as that.
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn lost_something(&mut self, prefix: &str) -> io::Result<bool> {
+    pub fn lost_something(&mut self, prefix: &str, canary: &str) -> io::Result<bool> {
         let mut lost = false;
         let read = self.socket.receive(|reply| {
-            lost |= is_loss(reply.kind, reply.payload, prefix);
+            lost |= is_loss(reply.kind, reply.payload, prefix, canary);
             Progress::Continue
         });
         match read {
@@ -67,13 +68,22 @@ impl AsRawFd for NftMonitor {
     }
 }
 
-fn is_loss(kind: u16, payload: &[u8], prefix: &str) -> bool {
-    let deletions = [DELETE_TABLE, DELETE_CHAIN, DELETE_RULE, DELETE_SET];
-    kind >> 8 == SUBSYSTEM
-        && deletions.contains(&(kind & 0xff))
-        // The table's name is the first attribute of all of them.
-        && payload
-            .get(FAMILY_HEADER..)
-            .and_then(|attributes| attribute(attributes, 1))
-            .is_some_and(|table| table.starts_with(prefix.as_bytes()))
+fn is_loss(kind: u16, payload: &[u8], prefix: &str, canary: &str) -> bool {
+    if kind >> 8 != SUBSYSTEM {
+        return false;
+    }
+    let text = |number| {
+        let value = payload.get(FAMILY_HEADER..)?;
+        let value = attribute(value, number)?;
+        Some(value.strip_suffix(&[0]).unwrap_or(value))
+    };
+    let is_canary = |number| text(number) == Some(canary.as_bytes());
+    // The table's name is the first attribute of all of them.
+    let is_of_table = text(1).is_some_and(|table| table.starts_with(prefix.as_bytes()));
+    match kind & 0xff {
+        DELETE_TABLE | DELETE_SET => is_of_table,
+        DELETE_CHAIN => is_of_table || is_canary(3),
+        DELETE_RULE => is_of_table || is_canary(2),
+        _ => false,
+    }
 }

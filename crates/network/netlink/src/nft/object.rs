@@ -7,6 +7,10 @@ pub enum Family {
     Ip,
     /// IPv6.
     Ip6,
+    /// IPv4 and IPv6.
+    Inet,
+    /// What passes a bridge.
+    Bridge,
 }
 
 /// What a base chain may do.
@@ -69,7 +73,9 @@ pub struct SetSpec<'a> {
 impl Family {
     pub(crate) fn number(self) -> u8 {
         match self {
+            Self::Inet => 1,
             Self::Ip => 2,
+            Self::Bridge => 7,
             Self::Ip6 => 10,
         }
     }

@@ -3,9 +3,10 @@
 use rustix::io::Errno;
 use rustix::net::netlink;
 
-use super::element::{Element, StoredElement, read_elements};
+use super::element::{Element, StoredElement, read_comment, read_elements};
 use super::message_kind;
 use super::object::Family;
+use super::transaction::{RULE_HANDLE, RULE_USERDATA};
 use crate::NetlinkError;
 use crate::message::{MessageWriter, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, attribute};
 use crate::socket::NetlinkSocket;
@@ -20,6 +21,15 @@ pub(super) const FAMILY_HEADER: usize = 4;
 #[derive(Debug)]
 pub struct NftSocket {
     pub(super) socket: NetlinkSocket,
+}
+
+/// A rule as the kernel holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRule {
+    /// What the kernel knows it by.
+    pub handle: u64,
+    /// Comment it was added with.
+    pub comment: Option<String>,
 }
 
 impl NftSocket {
@@ -91,7 +101,20 @@ impl NftSocket {
         table: &str,
         chain: &str,
     ) -> Result<usize, NetlinkError> {
-        let rules = self.ask(
+        Ok(self.rules(family, table, chain)?.len())
+    }
+
+    /// The rules of a chain, in order; none when there is no such chain.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rules(
+        &mut self,
+        family: Family,
+        table: &str,
+        chain: &str,
+    ) -> Result<Vec<StoredRule>, NetlinkError> {
+        self.ask(
             &format!("list rules of nftables chain `{table}/{chain}`"),
             (GET_RULE, NLM_F_DUMP, family),
             |writer| {
@@ -104,10 +127,16 @@ impl NftSocket {
                     attribute(attributes, kind)
                         .is_some_and(|value| value.strip_suffix(&[0]) == Some(name.as_bytes()))
                 };
-                Ok((is_of(1, table) && is_of(2, chain)).then_some(()))
+                if !(is_of(1, table) && is_of(2, chain)) {
+                    return Ok(None);
+                }
+                let handle = attribute(attributes, RULE_HANDLE).and_then(|raw| raw.try_into().ok());
+                Ok(Some(StoredRule {
+                    handle: u64::from_be_bytes(handle.ok_or("rule without handle")?),
+                    comment: attribute(attributes, RULE_USERDATA).and_then(read_comment),
+                }))
             },
-        )?;
-        Ok(rules.len())
+        )
     }
 
     fn read_set(

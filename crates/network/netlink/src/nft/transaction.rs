@@ -1,6 +1,6 @@
 //! Transactions: a list of changes the kernel makes as a whole or not at all.
 
-use super::element::Element;
+use super::element::{Element, comment_userdata};
 use super::expression::Expression;
 use super::object::{BaseChain, DataType, Family, SetSpec};
 use super::socket::NftSocket;
@@ -24,6 +24,8 @@ const DELETE_SET: u16 = 11;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 const SET_FLAG_MAP: u32 = 8;
+pub(super) const RULE_HANDLE: u16 = 3;
+pub(super) const RULE_USERDATA: u16 = 7;
 
 /// Changes to be made together. Adding what exists already is no error, except for an element
 /// whose map value differs.
@@ -149,6 +151,18 @@ impl<'a> Transaction<'a> {
         chain: &'a str,
         rule: Vec<Expression>,
     ) -> &mut Self {
+        self.add_rule_of(family, table, chain, rule, "")
+    }
+
+    /// Appends a rule to a chain, with a comment that says whose it is: at most 128 bytes are stored.
+    pub fn add_rule_of(
+        &mut self,
+        family: Family,
+        table: &'a str,
+        chain: &'a str,
+        rule: Vec<Expression>,
+        owner: &'a str,
+    ) -> &mut Self {
         let operation = format!("add rule to nftables chain `{table}/{chain}`");
         self.push(
             operation,
@@ -161,8 +175,27 @@ impl<'a> Transaction<'a> {
                 writer.nested(4, |writer| {
                     rule.iter().for_each(|expression| expression.write(writer))
                 });
+                if !owner.is_empty() {
+                    writer.bytes(RULE_USERDATA, &comment_userdata(owner));
+                }
             },
         )
+    }
+
+    /// Deletes the rule of a chain that the kernel knows by `handle`.
+    pub fn delete_rule(
+        &mut self,
+        family: Family,
+        table: &'a str,
+        chain: &'a str,
+        handle: u64,
+    ) -> &mut Self {
+        let operation = format!("delete rule {handle} of nftables chain `{table}/{chain}`");
+        self.push(operation, DELETE_RULE, 0, family, move |writer| {
+            writer.string(1, table);
+            writer.string(2, chain);
+            writer.bytes(RULE_HANDLE, &handle.to_be_bytes());
+        })
     }
 
     /// Adds a set or map.

@@ -37,6 +37,9 @@ pub(crate) const INTERFACE: &str = "eth0";
 /// How long a connection on a loopback interface may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long others may keep iptables from us.
+const RULES_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The default CNI network.
 #[derive(Debug)]
 pub(crate) struct CniNetwork {
@@ -44,6 +47,7 @@ pub(crate) struct CniNetwork {
     plugins: Builtin,
     readiness: Readiness,
     retries: Retries,
+    polls: firewall::Polls,
     /// The plugins' own GC has not run since the daemon's start: the network was not ready for it.
     garbage_waits: Arc<AtomicBool>,
 }
@@ -52,7 +56,13 @@ impl CniNetwork {
     /// Must be called inside the tokio runtime.
     pub(crate) fn new(cni: Arc<Cni>, plugins: Builtin, grace: Duration) -> Self {
         tokio::spawn(firewall::watch(cni.clone()));
+        let asked = plugins.clone();
+        tokio::spawn(blocking::run(move || {
+            asked.find_backend();
+            Ok::<_, PortError>(())
+        }));
         Self {
+            polls: firewall::Polls::new(cni.clone(), plugins.clone()),
             readiness: Readiness::new(grace),
             retries: Retries::new(cni.clone()),
             garbage_waits: Arc::default(),
@@ -113,6 +123,7 @@ impl Network for CniNetwork {
         let begin = Instant::now();
         let added = blocking::run(move || Ok::<_, PortError>(cni.add(&described))).await?;
         count_setup(begin.elapsed(), added.is_ok());
+        self.polls.begin_if_needed();
         match added {
             Ok(added) => Ok(NetworkResult {
                 ips: added.ips,
@@ -132,7 +143,7 @@ impl Network for CniNetwork {
         let plugins = self.plugins.clone();
         let removed = blocking::run(move || {
             if !described.port_mappings.is_empty() {
-                release_host_ports_of_cri_o(&plugins, &described.id);
+                release_host_ports_of_cri_o(&plugins, &described);
             }
             cni.del(&described)
         })
@@ -192,7 +203,7 @@ impl Network for CniNetwork {
         self.garbage_waits
             .store(report.not_ready, Ordering::Relaxed);
         // Pods keep their rules over a restart; that they are all there need not hold up the start.
-        tokio::spawn(firewall::restore(self.cni.clone()));
+        self.polls.restore();
         Ok(())
     }
 }
@@ -246,10 +257,12 @@ fn described(pod: &PodNetwork) -> PortResult<crioxide_cni::PodNetwork> {
 }
 
 /// No reason to keep the rest of a pod's network, as in CRI-O.
-fn release_host_ports_of_cri_o(plugins: &Builtin, pod: &str) {
-    if let Err(error) = plugins.release_host_ports_of_cri_o(pod) {
+fn release_host_ports_of_cri_o(plugins: &Builtin, pod: &crioxide_cni::PodNetwork) {
+    let deadline = Instant::now() + RULES_PATIENCE;
+    if let Err(error) = plugins.release_host_ports_of_cri_o(&pod.id, &pod.port_mappings, deadline) {
+        let id = &pod.id;
         tracing::warn!(
-            "Failed to remove what CRI-O mapped host ports of pod {pod} with: {}",
+            "Failed to remove what CRI-O mapped host ports of pod {id} with: {}",
             crioxide_engine::chain(&error)
         );
     }

@@ -5,7 +5,7 @@ use crioxide_netlink::nft::NftSocket;
 use data_encoding::BASE32;
 use sha2::{Digest, Sha256};
 
-use super::apply;
+use super::nftables::release_where;
 
 const TABLE: &str = "crio-hostports";
 /// CRI-O keeps this many digits.
@@ -14,7 +14,7 @@ const LENGTH: usize = 16;
 /// Removes a pod's elements from CRI-O's maps and sets.
 pub(crate) fn release(socket: &mut NftSocket, pod: &str) -> Result<(), NetlinkError> {
     let own = comment(pod);
-    apply::release_where(socket, TABLE, |comment| comment == own)
+    release_where(socket, TABLE, |comment| comment == own)
 }
 
 /// What CRI-O marks a pod's elements with: the beginning of its id's SHA-256 sum, in RFC 4648's base32.

@@ -10,37 +10,35 @@ use rustix::io::Errno;
 use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
 use super::{Bridge, NAME, failed};
-use crate::configuration::{invalid, network_name, open_netns};
+use crate::configuration::{invalid, open_netns};
 use crate::interfaces::spares::Pair;
-use crate::rules::{masquerade, sockets::NftSockets};
+use crate::rules::masquerade::Masquerade;
 use crate::{interfaces::pod_side, ipam, links};
 
 /// Names are random; a taken one is simply replaced.
 const NAME_TRIES: u32 = 4;
 
 /// What was made so far, and goes away unless [`Undo::keep`] is called.
-struct Undo<'a, 'b> {
-    call: &'a Call<'b>,
-    sockets: &'a NftSockets,
+struct Undo<'a> {
+    call: &'a Call<'a>,
     addresses: bool,
-    masquerade: bool,
+    masquerade: Option<Masquerade<'a>>,
     veth: Option<String>,
 }
 
 pub(super) fn attach(
-    Bridge { sockets, pairs }: &Bridge,
+    plugin: &Bridge,
     call: &Call<'_>,
     settings: &Settings,
 ) -> Result<NetworkResult, PluginError> {
     let netns = open_netns(NAME, call)?;
-    let network = network_name(NAME, call)?;
+    let masquerade = plugin.masquerade(call, settings)?;
     let mut socket = RouteSocket::open().map_err(|error| failed(&error))?;
     let bridge = ensure_bridge(&mut socket, settings)?;
     let mut undo = Undo {
         call,
-        sockets,
         addresses: false,
-        masquerade: false,
+        masquerade: None,
         veth: None,
     };
 
@@ -56,12 +54,15 @@ pub(super) fn attach(
     if settings.is_gateway {
         ensure_gateways(&mut socket, settings, &bridge, &result.ips)?;
     }
-    if settings.ip_masq && !result.ips.is_empty() {
-        masquerade::add(sockets, network, call, &result.ips).map_err(|error| failed(&error))?;
-        undo.masquerade = true;
+    if let Some(masquerade) = masquerade.filter(|_| !result.ips.is_empty()) {
+        undo.masquerade = Some(masquerade);
+        masquerade
+            .add(&result.ips)
+            .map_err(|error| failed(&error))?;
     }
 
-    let spare = pairs
+    let spare = plugin
+        .pairs
         .take(netns.path())
         .filter(|pair| pair.pod == call.ifname);
     let pair = match spare {
@@ -210,24 +211,23 @@ fn create_pair(
     }
 }
 
-impl Undo<'_, '_> {
+impl Undo<'_> {
     fn keep(mut self) {
         self.addresses = false;
-        self.masquerade = false;
+        self.masquerade = None;
         self.veth = None;
     }
 }
 
-impl Drop for Undo<'_, '_> {
+impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if let Some(host) = &self.veth {
             links::delete_or_warn(host);
         }
-        if self.masquerade {
-            let network = network_name(NAME, self.call).unwrap_or_default();
-            if let Err(error) = masquerade::remove(self.sockets, network, self.call, None) {
-                tracing::warn!(%error, "masquerading not undone");
-            }
+        if let Some(masquerade) = self.masquerade
+            && let Err(error) = masquerade.remove(None)
+        {
+            tracing::warn!(%error, "masquerading not undone");
         }
         if self.addresses
             && let Err(error) = ipam::del(ipam::plugin_type(self.call), self.call)

@@ -5,14 +5,14 @@ use crioxide_netlink::{NetlinkError, RouteSocket};
 
 use super::configuration::Settings;
 use super::{NAME, failed, host_port};
-use crate::configuration::{network_name, open_netns, previous_result};
+use crate::configuration::{open_netns, previous_result};
 use crate::pod_check;
-use crate::rules::{masquerade, sockets::NftSockets};
+use crate::rules::masquerade::Masquerade;
 
 pub(super) fn check(
     call: &Call<'_>,
     settings: &Settings,
-    sockets: &NftSockets,
+    masquerade: Option<Masquerade<'_>>,
 ) -> Result<(), PluginError> {
     let netlink = |error: NetlinkError| failed(&error);
     let result =
@@ -43,9 +43,10 @@ pub(super) fn check(
     }
     let mut pod = RouteSocket::open_in(&netns).map_err(netlink)?;
     pod_check::check(NAME, call, &result, &mut pod)?;
-    if settings.ip_masq
-        && !masquerade::is_in_place(sockets, network_name(NAME, call)?, &result.ips)
-            .map_err(netlink)?
+    if let Some(masquerade) = masquerade
+        && !masquerade
+            .is_in_place(&result.ips)
+            .map_err(|error| failed(&error))?
     {
         return Err(differs("masquerading is not in place"));
     }

@@ -27,6 +27,7 @@ pub(super) struct Settings {
     pub(super) is_default_gateway: bool,
     pub(super) force_address: bool,
     pub(super) ip_masq: bool,
+    pub(super) masquerade_backend: Option<String>,
     pub(super) mtu: Option<u32>,
     pub(super) hairpin: bool,
     pub(super) promiscuous: bool,
@@ -68,13 +69,6 @@ impl Settings {
                 "`hairpinMode` and `promiscMode` cannot be set at the same time",
             ));
         }
-        if keys
-            .ip_masq_backend
-            .as_deref()
-            .is_some_and(|backend| !backend.is_empty() && backend != "nftables")
-        {
-            return Err(unsupported(NAME, "ipMasqBackend"));
-        }
         let bridge = if keys.bridge.is_empty() {
             DEFAULT_BRIDGE.to_owned()
         } else {
@@ -99,6 +93,7 @@ impl Settings {
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
             ip_masq: keys.ip_masq,
+            masquerade_backend: keys.ip_masq_backend,
             mtu: (keys.mtu > 0).then_some(keys.mtu),
             hairpin: keys.hairpin_mode,
             promiscuous: keys.promisc_mode,

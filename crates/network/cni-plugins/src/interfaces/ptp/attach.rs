@@ -9,17 +9,16 @@ use crioxide_netlink::{
 use ipnet::IpNet;
 
 use super::{Keys, NAME, failed};
-use crate::configuration::{invalid, network_name, open_netns};
-use crate::rules::{masquerade, sockets::NftSockets};
+use crate::configuration::{invalid, open_netns};
+use crate::rules::masquerade::Masquerade;
 use crate::{interfaces::pod_side, ipam, links, sysctl};
 
 pub(super) fn attach(
     call: &Call<'_>,
     keys: &Keys,
-    sockets: &NftSockets,
+    masquerade: Option<Masquerade<'_>>,
 ) -> Result<NetworkResult, PluginError> {
     let netns = open_netns(NAME, call)?;
-    let network = network_name(NAME, call)?;
     let (mut result, reserved) = ipam::reserve(NAME, call)?;
     if result.ips.is_empty() {
         return Err(invalid(NAME, "`ipam` is needed"));
@@ -36,8 +35,10 @@ pub(super) fn attach(
     let connected: Result<Interface, PluginError> = (|| {
         let pod = connect_pod(call, &netns, &result)?;
         connect_host(&mut socket, &host.name, &result)?;
-        if keys.ip_masq {
-            masquerade::add(sockets, network, call, &result.ips).map_err(|error| failed(&error))?;
+        if let Some(masquerade) = masquerade {
+            masquerade
+                .add(&result.ips)
+                .map_err(|error| failed(&error))?;
         }
         socket
             .settle_link(&host.name)
@@ -46,8 +47,8 @@ pub(super) fn attach(
     })();
     let pod = connected.inspect_err(|_| {
         links::delete_or_warn(&host.name);
-        if keys.ip_masq
-            && let Err(error) = masquerade::remove(sockets, network, call, None)
+        if let Some(masquerade) = masquerade
+            && let Err(error) = masquerade.remove(None)
         {
             tracing::warn!(%error, "masquerading not undone");
         }

@@ -1,10 +1,8 @@
-//! Masquerading of what pods send beyond their own subnet.
+//! Masquerading by nftables.
 //!
 //! One rule per network and subnet, made once; a pod is an element of the set the rule looks in.
 //! Adding the element fails when somebody flushed the tables, and then all is made anew: no state
 //! of this process is trusted.
-
-use std::net::IpAddr;
 
 use crioxide_cni::{Call, IpConfig, NetworkResult};
 use crioxide_netlink::NetlinkError;
@@ -15,14 +13,16 @@ use crioxide_netlink::nft::{
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-use crate::rules::{owner, sockets::NftSockets};
+use crate::rules::owner;
+use crate::rules::packets::{PacketEnd, address_key, family, load_address};
+use crate::rules::sockets::NftSockets;
 
 pub(crate) const TABLE: &str = "crioxide_masq";
 /// The kernel's priority of source address translation.
 pub(crate) const SOURCE_NAT_PRIORITY: i32 = 100;
 
 /// Lets a pod's addresses be masqueraded.
-pub(crate) fn add(
+pub(super) fn add(
     sockets: &NftSockets,
     network: &str,
     call: &Call<'_>,
@@ -56,7 +56,7 @@ fn add_with_rules(
 }
 
 /// Makes what is missing again, rules and elements.
-pub(crate) fn restore(
+pub(super) fn restore(
     sockets: &NftSockets,
     network: &str,
     call: &Call<'_>,
@@ -71,7 +71,7 @@ pub(crate) fn restore(
 }
 
 /// Ends it. The result names the addresses; without one the network's sets are searched.
-pub(crate) fn remove(
+pub(super) fn remove(
     sockets: &NftSockets,
     network: &str,
     call: &Call<'_>,
@@ -103,7 +103,7 @@ pub(crate) fn remove(
 }
 
 /// Ends it for all of the network's attachments that GC is not told of.
-pub(crate) fn collect(
+pub(super) fn collect(
     sockets: &NftSockets,
     network: &str,
     call: &Call<'_>,
@@ -115,7 +115,7 @@ pub(crate) fn collect(
 }
 
 /// Whether all the addresses are masqueraded: their elements and the rules that look for them.
-pub(crate) fn is_in_place(
+pub(super) fn is_in_place(
     sockets: &NftSockets,
     network: &str,
     ips: &[IpConfig],
@@ -143,39 +143,6 @@ pub(crate) fn is_set_of(name: &str, network: &str) -> bool {
         .and_then(|rest| rest.strip_prefix(network))
         .and_then(|rest| rest.strip_prefix('-'))
         .is_some_and(|subnet| !subnet.contains('-'))
-}
-
-pub(crate) fn family(address: IpAddr) -> Family {
-    if address.is_ipv4() {
-        Family::Ip
-    } else {
-        Family::Ip6
-    }
-}
-
-pub(crate) fn address_key(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// Loads the source or destination address of a packet.
-pub(crate) fn load_address(family: Family, end: PacketEnd, register: Register) -> Expression {
-    let (offset, length) = match (family, end) {
-        (Family::Ip, PacketEnd::Source) => (12, 4),
-        (Family::Ip, PacketEnd::Destination) => (16, 4),
-        (Family::Ip6, PacketEnd::Source) => (8, 16),
-        (Family::Ip6, PacketEnd::Destination) => (24, 16),
-    };
-    Expression::LoadNetwork(register, offset, length)
-}
-
-/// Which address of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PacketEnd {
-    Source,
-    Destination,
 }
 
 /// Sets and chains are named after network and subnet: `nft` takes no colons in names.
@@ -215,8 +182,8 @@ fn push_rules<'a>(transaction: &mut Transaction<'a>, address: IpNet, name: &'a s
         DataType::Ipv6Address
     };
     let (multicast, multicast_mask) = match family {
-        Family::Ip => (vec![224, 0, 0, 0], vec![240, 0, 0, 0]),
         Family::Ip6 => (pad(&[0xff]), pad(&[0xff])),
+        _ => (vec![224, 0, 0, 0], vec![240, 0, 0, 0]),
     };
     let register = Register(0);
     let chain = BaseChain {

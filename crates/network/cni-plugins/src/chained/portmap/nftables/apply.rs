@@ -5,7 +5,7 @@ use crioxide_netlink::NetlinkError;
 use crioxide_netlink::nft::{Element, Family, NftSocket, StoredElement, Transaction};
 use rustix::io::Errno;
 
-use super::mapping::{Entry, Plan};
+use super::elements::{Elements, Entry};
 use super::rules::{
     ADDRESS_PORTS, PORTS, TABLE, base_chains, hairpin_set, is_hairpin_set, push_base, push_hairpin,
 };
@@ -13,7 +13,7 @@ use super::{NAME, failed};
 
 /// Whether a pod's ports are new, or had been its own before the rules were deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     New,
     Again,
 }
@@ -21,7 +21,7 @@ pub(super) enum Claim {
 /// Adds a pod's elements; all or none. A port that another pod has is an error.
 pub(super) fn claim(
     socket: &mut NftSocket,
-    plan: &Plan,
+    plan: &Elements,
     comment: &str,
     claim: Claim,
 ) -> Result<(), PluginError> {
@@ -47,7 +47,7 @@ pub(super) fn claim(
 
 fn claim_with_rules(
     socket: &mut NftSocket,
-    plan: &Plan,
+    plan: &Elements,
     comment: &str,
     claim: Claim,
 ) -> Result<(), NetlinkError> {
@@ -59,7 +59,7 @@ fn claim_with_rules(
     for (subnet, set) in plan.subnets.iter().zip(&sets) {
         push_hairpin(
             &mut everything,
-            crate::rules::masquerade::family(subnet.addr()),
+            crate::rules::packets::family(subnet.addr()),
             *subnet,
             set,
         );
@@ -71,7 +71,7 @@ fn claim_with_rules(
 /// Whether rules and elements are all there.
 pub(super) fn is_complete(
     socket: &mut NftSocket,
-    plan: &Plan,
+    plan: &Elements,
     comment: &str,
 ) -> Result<bool, NetlinkError> {
     for family in families(plan) {
@@ -82,7 +82,7 @@ pub(super) fn is_complete(
         }
     }
     for (subnet, set) in plan.subnets.iter().zip(hairpin_sets(plan)) {
-        let family = crate::rules::masquerade::family(subnet.addr());
+        let family = crate::rules::packets::family(subnet.addr());
         if socket.rule_count(family, TABLE, &set)? == 0 {
             return Ok(false);
         }
@@ -90,12 +90,12 @@ pub(super) fn is_complete(
     Ok(first_missing(socket, &plan.entries, comment)?.is_none())
 }
 
-fn families(plan: &Plan) -> impl Iterator<Item = Family> {
+fn families(plan: &Elements) -> impl Iterator<Item = Family> {
     let used = |family: &Family| plan.entries.iter().any(|entry| entry.family == *family);
     [Family::Ip, Family::Ip6].into_iter().filter(used)
 }
 
-fn hairpin_sets(plan: &Plan) -> Vec<String> {
+fn hairpin_sets(plan: &Elements) -> Vec<String> {
     plan.subnets
         .iter()
         .map(|subnet| hairpin_set(subnet.prefix_len()))
@@ -125,7 +125,7 @@ pub(super) fn release(
 }
 
 /// Removes every element of a table whose comment is wanted.
-pub(super) fn release_where(
+pub(crate) fn release_where(
     socket: &mut NftSocket,
     table: &str,
     wanted: impl Fn(&str) -> bool,
@@ -166,7 +166,7 @@ pub(super) fn first_missing<'a>(
 }
 
 /// Whether the maps hold nothing.
-pub(super) fn is_empty(socket: &mut NftSocket) -> Result<bool, NetlinkError> {
+pub(crate) fn is_empty(socket: &mut NftSocket) -> Result<bool, NetlinkError> {
     for family in [Family::Ip, Family::Ip6] {
         for set in [PORTS, ADDRESS_PORTS] {
             if !socket.all_elements(family, TABLE, set)?.is_empty() {
@@ -214,7 +214,7 @@ fn delete(
 }
 
 /// Says which port is taken, and by whom.
-fn conflict(socket: &mut NftSocket, plan: &Plan, error: &NetlinkError) -> PluginError {
+fn conflict(socket: &mut NftSocket, plan: &Elements, error: &NetlinkError) -> PluginError {
     let ports = plan
         .entries
         .iter()

@@ -6,7 +6,8 @@ use crioxide_netlink::nft::{
 };
 use ipnet::IpNet;
 
-use crate::rules::masquerade::{PacketEnd, SOURCE_NAT_PRIORITY, address_key, load_address};
+use crate::rules::masquerade::SOURCE_NAT_PRIORITY;
+use crate::rules::packets::{PacketEnd, address_key, load_address};
 
 pub(crate) const TABLE: &str = "crioxide_hostports";
 /// Map of mappings on all of the host's addresses: protocol, port.
@@ -174,8 +175,8 @@ const V6_PAIR: &[DataType] = &[DataType::Ipv6Address, DataType::Ipv6Address];
 
 fn address_type(family: Family) -> DataType {
     match family {
-        Family::Ip => DataType::Ipv4Address,
         Family::Ip6 => DataType::Ipv6Address,
+        _ => DataType::Ipv4Address,
     }
 }
 
