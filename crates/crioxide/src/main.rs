@@ -13,6 +13,9 @@ use std::process::ExitCode;
 
 use role::Role;
 
+#[global_allocator]
+static ALLOCATOR: crioxide_sys::allocator::Allocator = crioxide_sys::allocator::Allocator;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     match Role::of(&arguments) {

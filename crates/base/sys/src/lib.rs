@@ -12,6 +12,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(missing_docs)]
 
+pub mod allocator;
 pub mod bpf;
 pub mod btrfs;
 pub mod descriptors;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use crioxide_monitor_protocol::{
-    ClientFrame, Event, MAX_PACKET, Reply, ServerFrame, decode, encode,
-};
+use crioxide_monitor_protocol::{ClientFrame, Event, Reply, ServerFrame, decode, encode};
 use crioxide_sys::messages::{receive_packet, send_packet};
 
 use crate::socket;
@@ -68,11 +66,15 @@ impl Clients {
         }
     }
 
-    /// Reads one request; a connection that ended or talks nonsense is closed.
-    pub(crate) fn receive(&mut self, number: u32, watcher: &mut Watcher) -> Option<Incoming> {
+    /// Reads one request, by way of `buffer`; a connection that ended or talks nonsense is closed.
+    pub(crate) fn receive(
+        &mut self,
+        number: u32,
+        watcher: &mut Watcher,
+        buffer: &mut [u8],
+    ) -> Option<Incoming> {
         let client = self.open.get(&number)?;
-        let mut buffer = vec![0; MAX_PACKET];
-        let packet = match receive_packet(&client.socket, &mut buffer) {
+        let packet = match receive_packet(&client.socket, buffer) {
             Ok(packet) if packet.length > 0 => packet,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             _ => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crioxide_cgroups::{Cgroup, OomWatch};
 use crioxide_monitor_protocol::{
-    ContainerReport, ExitReport, KeepStdio, RuntimeCommand, StdinMode,
+    ContainerReport, ExitReport, KeepStdio, MAX_PACKET, RuntimeCommand, StdinMode,
 };
 
 use crate::children::oom::Kills;
@@ -16,8 +16,9 @@ use crate::streams::log::{LogFile, Stream};
 use crate::streams::stdio::{Read, Stdio};
 use crate::watcher::{ContainerKey, Source, Token, Watcher};
 
-/// Size of one read: what a pipe holds.
+/// Size of one read: what a pipe holds, and a packet of the daemon's.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
+const _: () = assert!(READ_SIZE >= MAX_PACKET);
 
 /// Reads of one output before others get their turn.
 const READS_PER_TURN: usize = 2;

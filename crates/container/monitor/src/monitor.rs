@@ -57,6 +57,7 @@ pub(crate) struct Monitor {
     /// Out-of-memory kills that are known to be some container's.
     pub(crate) kills_counted: u64,
     pub(crate) child_settings: ChildSettings,
+    /// What is read, output or a packet, goes through here.
     pub(crate) buffer: Box<[u8]>,
     pub(crate) finished: bool,
 }

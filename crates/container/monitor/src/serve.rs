@@ -10,7 +10,10 @@ use crate::monitor::Monitor;
 impl Monitor {
     /// Takes one request from a client and answers it, now or when it is done.
     pub(crate) fn serve(&mut self, client: u32) {
-        let Some(incoming) = self.clients.receive(client, &mut self.watcher) else {
+        let Some(incoming) = self
+            .clients
+            .receive(client, &mut self.watcher, &mut self.buffer)
+        else {
             return;
         };
         let to = incoming.to;

@@ -25,11 +25,13 @@ pub use startup::{ConfigSource, OpenFilesLimit, Startup};
 /// The CRI-O release whose behaviour and files we speak; written into version markers and answered to the kubelet.
 pub const VERSION: &str = "1.37.0";
 
-/// Gives back what is mapped of our program, when a burst of work is over: its code is not needed until the next one.
+/// Gives back what is mapped of our program, when a burst of work is over: its code is not needed until the next one. And
+/// memory that nothing uses any more.
 fn give_back() {
     if !crioxide_engine::any_under_way() {
         // Without /proc nothing would have come this far.
         let _ = crioxide_sys::program_pages::release();
+        crioxide_sys::allocator::trim();
     }
 }
 
