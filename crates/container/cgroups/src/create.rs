@@ -78,15 +78,13 @@ impl Cgroup {
         member: Option<Pid>,
     ) -> Result<(Self, Vec<CgroupWarning>), CreateCgroupError> {
         let group = Self::at(layout, path);
-        let members = group.processes().map_or(0, |list| list.len());
-        if members > 0 && !matches!(group.path, CgroupPath::Slice(_)) {
-            return Err(CreateCgroupError::InUse {
-                path: group.path,
-                members,
-            });
+        if matches!(group.path, CgroupPath::Scope { .. }) {
+            group.check_unused()?;
         }
         match group.make(resources, member) {
             Ok(warnings) => Ok((group, warnings)),
+            // Nothing of it is ours.
+            Err(error @ CreateCgroupError::InUse { .. }) => Err(error),
             Err(error) => {
                 // The error at hand matters more than one of its clean-up.
                 let _ = group.remove();
@@ -119,28 +117,60 @@ impl Cgroup {
         Ok(warnings)
     }
 
+    fn check_unused(&self) -> Result<(), CreateCgroupError> {
+        match self.processes().map_or(0, |list| list.len()) {
+            0 => Ok(()),
+            members => Err(CreateCgroupError::InUse {
+                path: self.path.clone(),
+                members,
+            }),
+        }
+    }
+
     fn make_directories(&self) -> Result<Vec<CgroupWarning>, CreateCgroupError> {
-        let mut warnings = Vec::new();
+        // Only asked for where a directory is there already; a unit of systemd's has its first process by now.
+        let check = |made| match (&self.path, made) {
+            (CgroupPath::Directory(_), Made::WasThere) => self.check_unused(),
+            _ => Ok(()),
+        };
         match self.layout {
-            CgroupLayout::Unified(root) => warnings.extend(make_unified(root, &self.directory)?),
+            CgroupLayout::Unified(root) => {
+                let (warnings, made) = make_unified(root, &self.directory)?;
+                check(made).map(|()| warnings)
+            }
             CgroupLayout::Legacy { hierarchies, .. } => {
+                let mut own = Vec::new();
                 for hierarchy in hierarchies {
                     let levels = levels(&hierarchy.mount_point, &self.directory);
                     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
-                    make_legacy(&levels, cpuset)?;
+                    let made = make_legacy(&levels, cpuset)?;
+                    if let Err(in_use) = check(made) {
+                        for directory in own {
+                            let _ = std::fs::remove_dir(directory);
+                        }
+                        return Err(in_use);
+                    }
+                    own.extend(levels.into_iter().next_back().filter(|_| made == Made::New));
                 }
+                Ok(Vec::new())
             }
         }
-        Ok(warnings)
     }
 }
 
-fn make_legacy(levels: &[PathBuf], cpuset: bool) -> Result<(), CreateCgroupError> {
+/// Whether a directory is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    New,
+    WasThere,
+}
+
+fn make_legacy(levels: &[PathBuf], cpuset: bool) -> Result<Made, CreateCgroupError> {
     // The usual case is that all parents exist: one call instead of one per level.
     let Some((last, parents)) = levels.split_last() else {
-        return Ok(());
+        return Ok(Made::WasThere);
     };
-    match std::fs::create_dir(last) {
+    let made = match std::fs::create_dir(last) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             for level in parents {
                 make_directory(level)?;
@@ -148,17 +178,14 @@ fn make_legacy(levels: &[PathBuf], cpuset: bool) -> Result<(), CreateCgroupError
                     inherit_cpuset(level)?;
                 }
             }
-            make_directory(last)?;
+            make_directory(last)?
         }
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(CreateCgroupError::Directory {
-                directory: last.clone(),
-                source: error,
-            });
-        }
-        _ => {}
+        made => outcome(made, last)?,
+    };
+    if cpuset {
+        inherit_cpuset(last)?;
     }
-    if cpuset { inherit_cpuset(last) } else { Ok(()) }
+    Ok(made)
 }
 
 /// A fresh version 1 cpuset is empty and then admits no process.
@@ -180,15 +207,19 @@ fn inherit_cpuset(directory: &Path) -> Result<(), CreateCgroupError> {
     Ok(())
 }
 
-fn make_unified(root: &Path, directory: &str) -> Result<Vec<CgroupWarning>, CreateCgroupError> {
+fn make_unified(
+    root: &Path,
+    directory: &str,
+) -> Result<(Vec<CgroupWarning>, Made), CreateCgroupError> {
     let mut warnings = Vec::new();
+    let mut made = Made::WasThere;
     let mut parent = root.to_path_buf();
     for level in levels(root, directory) {
         warnings.extend(enable_controllers(&parent));
-        make_directory(&level)?;
+        made = make_directory(&level)?;
         parent = level;
     }
-    Ok(warnings)
+    Ok((warnings, made))
 }
 
 /// Hands every controller the parent has to its children. One that cannot be handed on shows up again when a limit
@@ -225,14 +256,17 @@ fn enable_controllers(parent: &Path) -> Vec<CgroupWarning> {
         .collect()
 }
 
-fn make_directory(directory: &Path) -> Result<(), CreateCgroupError> {
-    match std::fs::create_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(CreateCgroupError::Directory {
-                directory: directory.into(),
-                source: error,
-            })
-        }
-        _ => Ok(()),
+fn make_directory(directory: &Path) -> Result<Made, CreateCgroupError> {
+    outcome(std::fs::create_dir(directory), directory)
+}
+
+fn outcome(made: io::Result<()>, directory: &Path) -> Result<Made, CreateCgroupError> {
+    match made {
+        Ok(()) => Ok(Made::New),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Made::WasThere),
+        Err(source) => Err(CreateCgroupError::Directory {
+            directory: directory.into(),
+            source,
+        }),
     }
 }

@@ -29,7 +29,27 @@ impl Cgroup {
     /// # Errors
     /// The first hierarchy that refuses.
     pub fn join(&self) -> Result<(), CgroupProcessError> {
-        self.write_member("join", "0")
+        self.join_directories(self.directories())
+    }
+
+    /// As [`Cgroup::join`], but on version 1 only where processor time, memory and processes are limited and counted, and
+    /// in named hierarchies: for a helper that is part of what the group uses, and is not to be frozen with it.
+    ///
+    /// # Errors
+    /// As [`Cgroup::join`].
+    pub fn join_accounting(&self) -> Result<(), CgroupProcessError> {
+        let CgroupLayout::Legacy { hierarchies, .. } = self.layout else {
+            return self.join();
+        };
+        let counts = |name: &String| {
+            matches!(name.as_str(), "cpu" | "cpuacct" | "memory" | "pids")
+                || name.starts_with("name=")
+        };
+        let chosen = hierarchies
+            .iter()
+            .filter(|hierarchy| hierarchy.controllers.iter().any(counts))
+            .map(|hierarchy| hierarchy.mount_point.join(&self.directory));
+        self.join_directories(chosen.collect())
     }
 
     /// Moves another process into the cgroup, with all its threads.
@@ -155,15 +175,15 @@ impl Cgroup {
         }
     }
 
-    fn write_member(&self, operation: &'static str, value: &str) -> Result<(), CgroupProcessError> {
+    fn join_directories(&self, directories: Vec<PathBuf>) -> Result<(), CgroupProcessError> {
         let file = if self.layout.is_unified() {
             "cgroup.procs"
         } else {
             "tasks"
         };
-        for directory in self.directories() {
-            files::write(&directory.join(file), value).map_err(|source| CgroupProcessError {
-                operation,
+        for directory in directories {
+            files::write(&directory.join(file), "0").map_err(|source| CgroupProcessError {
+                operation: "join",
                 directory,
                 source,
             })?;

@@ -51,6 +51,7 @@ pub fn run(mut control: OwnedFd) -> i32 {
         Err(_) => return FAILED,
     }
     let mut programs = Programs::new();
+    let mut buffer = vec![0; MAX_PACKET];
     loop {
         let mut ready = [
             PollFd::new(&control, PollFlags::IN),
@@ -74,7 +75,7 @@ pub fn run(mut control: OwnedFd) -> i32 {
             }
         }
         if asked {
-            match serve(control, &mut programs) {
+            match serve(control, &mut programs, &mut buffer) {
                 Some(still_open) => control = still_open,
                 None => return 0,
             }
@@ -85,10 +86,9 @@ pub fn run(mut control: OwnedFd) -> i32 {
 /// The programs that run, with the requests they are for.
 type Programs = BTreeMap<i32, u64>;
 
-/// Takes one request; gives the socket back unless the daemon is gone.
-fn serve(control: OwnedFd, programs: &mut Programs) -> Option<OwnedFd> {
-    let mut buffer = vec![0; MAX_PACKET];
-    let packet = match receive_packet(&control, &mut buffer) {
+/// Takes one request, by way of `buffer`; gives the socket back unless the daemon is gone.
+fn serve(control: OwnedFd, programs: &mut Programs, buffer: &mut [u8]) -> Option<OwnedFd> {
+    let packet = match receive_packet(&control, buffer) {
         Ok(packet) if packet.length > 0 => packet,
         _ => return None,
     };
@@ -96,7 +96,6 @@ fn serve(control: OwnedFd, programs: &mut Programs) -> Option<OwnedFd> {
         // Without a number there is nobody to answer; the caller notices by its own time limit.
         return Some(control);
     };
-    drop(buffer);
     let (seq, made) = match request {
         SpawnerRequest::Spawn { seq, config } => match make_child(config.cgroup.as_ref()) {
             Ok(Child::New { group }) => exit_now(live(control, seq, config, group)),
@@ -153,7 +152,8 @@ fn make_child(cgroup: Option<&MonitorCgroup>) -> Result<Child, Failure> {
     let group = cgroup.map(place_of).transpose()?;
     let plain = group
         .as_ref()
-        .filter(|group| matches!(group.path(), CgroupPath::Directory(_)));
+        .filter(|group| matches!(group.path(), CgroupPath::Directory(_)))
+        .filter(|_| cgroup.is_some_and(|place| !place.existing));
     let made = match plain {
         None => fork(),
         Some(group) => {
@@ -199,7 +199,10 @@ fn run_program(
     };
     std::mem::forget(control);
     let control = moved;
-    let entered = group.as_ref().map_or(Ok(()), enter);
+    let existing = program.cgroup.as_ref().is_some_and(|place| place.existing);
+    let entered = group
+        .as_ref()
+        .map_or(Ok(()), |group| enter(group, existing));
     let failure = entered.err().unwrap_or_else(|| {
         let path = program.path.clone();
         let error = program::become_it(program, descriptors);
@@ -212,8 +215,9 @@ fn run_program(
 
 /// The life of a monitor, in the child.
 fn live(control: OwnedFd, seq: u64, config: MonitorConfig, group: Option<Cgroup>) -> i32 {
+    let existing = config.cgroup.as_ref().is_some_and(|place| place.existing);
     if let Some(group) = &group
-        && let Err(failure) = enter(group)
+        && let Err(failure) = enter(group, existing)
     {
         reply(&control, &SpawnerReply::Failed { seq, failure });
         return FAILED;
@@ -237,8 +241,11 @@ fn live(control: OwnedFd, seq: u64, config: MonitorConfig, group: Option<Cgroup>
     }
 }
 
-fn enter(group: &Cgroup) -> Result<(), Failure> {
+fn enter(group: &Cgroup, existing: bool) -> Result<(), Failure> {
     let system = |error: &dyn std::error::Error| Failure::from_error(FailureKind::System, error);
+    if existing {
+        return group.join_accounting().map_err(|error| system(&error));
+    }
     if let CgroupPath::Directory(_) = group.path() {
         return group.join().map_err(|error| system(&error));
     }

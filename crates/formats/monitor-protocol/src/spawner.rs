@@ -13,6 +13,9 @@ pub struct MonitorCgroup {
     pub path: String,
     /// Whether systemd makes it.
     pub systemd: bool,
+    /// Whether it is somebody's already, and only entered, where processes are limited or accounted for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
 }
 
 /// What a new monitor needs to know.

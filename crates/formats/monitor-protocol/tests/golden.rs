@@ -253,6 +253,7 @@ fn spawner() {
     let cgroup = Some(MonitorCgroup {
         path: "/pod/crio-conmon-p1".into(),
         systemd: false,
+        existing: false,
     });
     let config = MonitorConfig {
         pod: "p1".into(),

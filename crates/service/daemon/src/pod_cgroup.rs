@@ -9,11 +9,12 @@ use std::{
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
 use crioxide_engine::ports::PortError;
-use crioxide_files::{AtomicOptions, Sync, atomic_write, read_to_string_limited};
+use crioxide_files::{AtomicOptions, Sync, atomic_write, read_to_string_limited, write_new};
+use crioxide_monitor_client::MonitorCgroup;
 
 /// File in a pod's run directory that names the cgroup directories made for it, outermost first.
 const OWNED: &str = "cgroup-parent";
-/// File in a pod's run directory that names its monitor's cgroup.
+/// File in a pod's run directory that names its monitor's cgroup, if it has one of its own.
 const MONITOR: &str = "monitor-cgroup";
 /// File in a container's run directory that names its conmon's cgroup.
 const CONMON: &str = "conmon-cgroup";
@@ -120,7 +121,28 @@ fn noted(run: &Path) -> Result<Vec<PathBuf>, PortError> {
     }
 }
 
-/// Where a monitor belongs, named after its pod or container, as `monitor_cgroup` says: nowhere in particular, the pod's cgroup, or a slice.
+/// Where our own monitor of a pod belongs, as `monitor_cgroup` says.
+///
+/// On version 1, which lets processes live beside groups, the pod's cgroup itself does: a group of the monitor's own would
+/// have to be made, and removed, in every hierarchy.
+pub(crate) fn monitor_cgroup(
+    setting: &str,
+    driver: Driver,
+    parent: &str,
+    name: &str,
+) -> Result<Option<MonitorCgroup>, PortError> {
+    let systemd = driver == Driver::Systemd;
+    let existing = !systemd && !CgroupLayout::host()?.is_unified();
+    let path = monitor_path(setting, driver, parent, name);
+    Ok(path.map(|own| MonitorCgroup {
+        path: if existing { parent.to_owned() } else { own },
+        systemd,
+        existing,
+    }))
+}
+
+/// Where a conmon belongs, named after its pod or container, as `monitor_cgroup` says: nowhere in particular, below the pod's
+/// cgroup, or in a slice.
 pub(crate) fn monitor_path(
     setting: &str,
     driver: Driver,
@@ -214,11 +236,7 @@ pub(crate) fn release_conmon(
 }
 
 fn note(file: &Path, path: &str) -> Result<(), PortError> {
-    let options = AtomicOptions {
-        mode: 0o600,
-        sync: Sync::None,
-    };
-    Ok(atomic_write(file, path.as_bytes(), options)?)
+    Ok(write_new(file, path.as_bytes(), 0o600)?)
 }
 
 #[cfg(test)]

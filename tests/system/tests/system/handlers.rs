@@ -3,6 +3,7 @@
 mod conmon;
 mod options;
 mod own_shim;
+mod place;
 mod shim;
 
 use anyhow::{Context, Result, ensure};

@@ -247,7 +247,7 @@ async fn one_that_cri_o_started_is_taken_over() -> Result<()> {
     let (pod, pod_id, id) = counting(&scene.node, &scene.image, "taken").await?;
     logs_on(&scene.node, &pod).await?;
     scene.node.kill().await?;
-    kill_process(monitor_of(&pod_id)?, Signal::KILL)?;
+    kill_process(monitor_of(&scene.node, &pod_id)?, Signal::KILL)?;
     for id in [&id, &pod_id] {
         let bundle = std::fs::canonicalize(scene.node.place().base().join("attach").join(id))?;
         ensure!(bundle.join("address").exists());
@@ -270,7 +270,7 @@ async fn the_log_goes_on_under_another_monitor() -> Result<()> {
     let node = &scene.node;
     let (pod, pod_id, id) = counting(node, &scene.image, "kept").await?;
     logs_on(node, &pod).await?;
-    kill_process(monitor_of(&pod_id)?, Signal::KILL)?;
+    kill_process(monitor_of(node, &pod_id)?, Signal::KILL)?;
     eventually("its death is told", async || {
         ensure!(
             node.log()
@@ -294,12 +294,17 @@ async fn the_log_goes_on_under_another_monitor() -> Result<()> {
     scene.node.finish().await
 }
 
-/// The process that listens for the daemon in the pod's run directory.
-fn monitor_of(pod: &str) -> Result<Pid> {
+/// The monitor of the node's only pod.
+fn monitor_of(node: &TestNode, pod: &str) -> Result<Pid> {
+    // On version 1 it is in the pod's cgroup, on version 2 in one of its own.
+    let (shared, own) = (
+        format!(":{}\n", node.place().cgroup_parent()),
+        format!("crio-conmon-{pod}\n"),
+    );
     let found = process_with(|process| {
         let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
         let groups = std::fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-        name.trim() == "crioxide-mon" && groups.contains(&format!("crio-conmon-{pod}\n"))
+        name.trim() == "crioxide-mon" && (groups.contains(&shared) || groups.contains(&own))
     })?;
     found
         .and_then(Pid::from_raw)

@@ -34,6 +34,7 @@ impl Processes {
         let cgroup = path.map(|path| MonitorCgroup {
             path,
             systemd: self.settings.driver == Driver::Systemd,
+            existing: false,
         });
         let spawner = self.monitors.spawner();
         match program.create(spawner, &request.name, &order, cgroup).await {

@@ -6,9 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crioxide_cgroups::Driver;
 use crioxide_engine::ports::{PodHome, PortResult, RecordDirs};
-use crioxide_monitor_client::{Monitor, MonitorCgroup, MonitorConfig};
+use crioxide_monitor_client::{Monitor, MonitorConfig};
 use crioxide_names::PodId;
 
 use super::Processes;
@@ -73,23 +72,20 @@ impl Processes {
             true => format!("{pod}-exec"),
             false => pod.to_string(),
         };
-        let path = pod_cgroup::monitor_path(
+        let cgroup = pod_cgroup::monitor_cgroup(
             monitor_cgroup,
             self.settings.driver,
             &home.cgroup_parent,
             &name,
-        );
-        if let Some(path) = &path {
-            let (run, path) = (home.dirs.run.clone(), path.clone());
+        )?;
+        if let Some(own) = cgroup.as_ref().filter(|cgroup| !cgroup.existing) {
+            let (run, path) = (home.dirs.run.clone(), own.path.clone());
             blocking::run(move || pod_cgroup::note_monitor(&run, &path)).await?;
         }
         let config = MonitorConfig {
             pod: pod.to_string(),
             socket: monitor_socket(&home.dirs),
-            cgroup: path.map(|path| MonitorCgroup {
-                path,
-                systemd: self.settings.driver == Driver::Systemd,
-            }),
+            cgroup,
         };
         self.monitors.spawn(pod, config).await?;
         self.monitors.of(pod)

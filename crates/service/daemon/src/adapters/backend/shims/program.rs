@@ -57,6 +57,7 @@ impl Inner {
         let cgroup = path.map(|path| MonitorCgroup {
             path,
             systemd: self.driver == Driver::Systemd,
+            existing: false,
         });
         let run = Run {
             action: Action::Start,
