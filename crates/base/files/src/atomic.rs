@@ -50,6 +50,16 @@ pub struct AtomicWriteError {
     pub source: io::Error,
 }
 
+impl AtomicWriteError {
+    pub(crate) fn new(path: &Path, step: &'static str, source: io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            step,
+            source,
+        }
+    }
+}
+
 /// Writes `bytes` to a temporary file beside `path` and renames it over `path`.
 ///
 /// The temporary name starts with a dot and never stays behind, short of a crash.
@@ -59,13 +69,7 @@ pub fn atomic_write(
     options: AtomicOptions,
 ) -> Result<(), AtomicWriteError> {
     let path = path.as_ref();
-    let fail = |step| {
-        move |source| AtomicWriteError {
-            path: path.to_owned(),
-            step,
-            source,
-        }
-    };
+    let fail = |step| move |source| AtomicWriteError::new(path, step, source);
     let name = path
         .file_name()
         .ok_or_else(|| fail("find its name")(io::ErrorKind::InvalidInput.into()))?;
@@ -95,12 +99,38 @@ pub fn atomic_write(
     Ok(())
 }
 
+/// Writes `bytes` to a new file, not durably, that nobody looks for before this returns: it has its name from the start.
+///
+/// One that is there already is replaced, as by [`atomic_write`]. Nothing stays behind of a file that could not be written.
+pub fn write_new(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), AtomicWriteError> {
+    let path = path.as_ref();
+    let fail = |step| move |source| AtomicWriteError::new(path, step, source);
+    let mut file = match create(path, mode) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let sync = Sync::None;
+            return atomic_write(path, bytes, AtomicOptions { mode, sync });
+        }
+        Err(error) => return Err(fail("create it")(error)),
+    };
+    let unfinished = Temporary(Some(path.to_owned()));
+    file.write_all(bytes).map_err(fail("write its content"))?;
+    rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode))
+        .map_err(|error| fail("set its mode")(error.into()))?;
+    unfinished.keep();
+    Ok(())
+}
+
 /// ext4 begins to write a file to the device when it is renamed over another; exchanged with it, it does not.
 fn place_without_flush(temporary: &Path, path: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let exchange = || renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE);
+    let place = |how| renameat_with(CWD, temporary, CWD, path, how);
+    let exchange = || place(RenameFlags::EXCHANGE);
+    if place(RenameFlags::NOREPLACE).is_ok() {
+        return Ok(());
+    }
     if exchange().is_err() {
-        // Nothing to replace, or a file system that cannot.
+        // A file system that cannot, or the old one has gone meanwhile.
         return fs::rename(temporary, path);
     }
     match fs::remove_file(temporary) {
@@ -190,7 +220,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn replaces_content_and_mode_and_leaves_nothing_else() {
@@ -212,6 +242,29 @@ mod tests {
             0o666
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_has_its_mode_and_an_old_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        write_new(&path, b"first", 0o666).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), mode()),
+            (b"first".to_vec(), 0o666)
+        );
+        let before = fs::metadata(&path).unwrap().ino();
+        write_new(&path, b"second", 0o640).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), mode()),
+            (b"second".to_vec(), 0o640)
+        );
+        assert_ne!(fs::metadata(&path).unwrap().ino(), before, "written over");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let missing = dir.path().join("missing/hosts");
+        let error = write_new(&missing, b"x", 0o600).unwrap_err();
+        assert!(error.to_string().contains("missing/hosts"), "{error}");
     }
 
     #[test]

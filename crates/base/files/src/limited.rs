@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// Room for most files of procfs, bytes: without it they would be read in many small pieces.
+const PROCFS: u64 = 1024;
+
 /// Why a file could not be read whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadLimitedError {
@@ -50,11 +53,12 @@ pub fn read_limited(path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadL
     let file = File::open(path).map_err(fail)?;
     let expected = file.metadata().map_err(fail)?.len();
     // The size is a hint only: procfs reports 0 and the file may grow while it is read.
-    let mut bytes = Vec::with_capacity(
-        usize::try_from(expected.min(limit))
-            .unwrap_or(0)
-            .saturating_add(1),
-    );
+    let hint = match expected {
+        0 => PROCFS,
+        _ => expected.saturating_add(1),
+    };
+    let hint = hint.min(limit.saturating_add(1));
+    let mut bytes = Vec::with_capacity(usize::try_from(hint).unwrap_or(0));
     file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(fail)?;

@@ -7,6 +7,9 @@ use std::path::Path;
 /// The largest of these files (`memory.stat`, `cgroup.procs` of a big pod) stay far below this.
 const READ_LIMIT: u64 = 4 << 20;
 
+/// Room for most of them, bytes: without it they would be read in many small pieces.
+const USUAL: usize = 256;
+
 /// Writes `value` in one call, never creating the file.
 pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new()
@@ -26,7 +29,7 @@ pub(crate) fn write_each(path: &Path, values: impl Iterator<Item = String>) -> i
 
 /// The whole text.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    let mut text = String::with_capacity(USUAL);
     File::open(path)?
         .take(READ_LIMIT)
         .read_to_string(&mut text)?;

@@ -13,7 +13,7 @@ use crioxide_cgroups::{
     Cgroup, CreateCgroupError, DetectLayoutError, Driver, ParseCgroupPathError,
 };
 use crioxide_confinement::seccomp::CompileError;
-use crioxide_files::{AtomicOptions, AtomicWriteError, Sync, atomic_write};
+use crioxide_files::{AtomicWriteError, write_new};
 use oci_spec::runtime::{LinuxNamespaceType, PosixRlimit, PosixRlimitType};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -225,11 +225,7 @@ pub(crate) fn record(
 }
 
 pub(crate) fn write_pid(path: &Path, pid: Pid) -> Result<(), CreateError> {
-    let options = AtomicOptions {
-        mode: 0o644,
-        sync: Sync::None,
-    };
-    atomic_write(path, pid.as_raw_nonzero().to_string().as_bytes(), options)
+    write_new(path, pid.as_raw_nonzero().to_string().as_bytes(), 0o644)
         .map_err(CreateError::PidFile)
 }
 

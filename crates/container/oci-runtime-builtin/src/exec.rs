@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crioxide_cgroups::Cgroup;
 use crioxide_confinement::seccomp::{self, CompileError, Filter};
-use crioxide_files::{AtomicOptions, AtomicWriteError, InRoot, Sync, atomic_write};
+use crioxide_files::{AtomicWriteError, InRoot, write_new};
 use crioxide_oci_runtime::ContainerStatus;
 use crioxide_sys::clone::{CloneRequest, Cloned};
 use crioxide_sys::fork::exit_now;
@@ -258,11 +258,7 @@ fn finish(
         process.oom_score_adj().or(of_container).unwrap_or(0),
     ));
     if let Some(path) = pid_file {
-        let options = AtomicOptions {
-            mode: 0o644,
-            sync: Sync::None,
-        };
-        atomic_write(path, pid.as_raw_nonzero().to_string().as_bytes(), options)
+        write_new(path, pid.as_raw_nonzero().to_string().as_bytes(), 0o644)
             .map_err(ExecError::PidFile)?;
     }
     sync.let_go()?;

@@ -12,7 +12,9 @@ use crioxide_engine::ports::{
     ImageMount, Marker, NewRecord, Ownership, PortError, PortResult, RecordDirs, Records,
     StoredRecord,
 };
-use crioxide_files::{AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited};
+use crioxide_files::{
+    AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited, write_new,
+};
 use crioxide_names::ContainerId;
 use crioxide_node_records::StorageMetadata;
 use crioxide_runtime_spec::namespaces::UserNamespaceSource;
@@ -342,7 +344,7 @@ impl Records for StoreRecords {
     ) -> PortResult<PathBuf> {
         let path = dirs.run.join(name);
         blocking::run(move || {
-            atomic_write(&path, &content, VOLATILE)?;
+            write_new(&path, &content, VOLATILE.mode)?;
             give_to(&path, &ownership)?;
             Ok::<_, PortError>(path)
         })

@@ -3,7 +3,7 @@
 use std::{ffi::CString, io, path::Path};
 
 use crioxide_engine::ports::{Owner, PortError, SandboxFiles, SandboxPaths};
-use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited};
+use crioxide_files::{AtomicOptions, Sync, atomic_write, read_limited, write_new};
 use rustix::{
     fs::CWD,
     mount::{MountFlags, UnmountFlags, mount, unmount},
@@ -12,10 +12,7 @@ use rustix::{
 /// Largest resolv.conf copied from the host, bytes.
 const RESOLV_CONF_MAX: u64 = 1 << 20;
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
-const FILE: AtomicOptions = AtomicOptions {
-    mode: 0o644,
-    sync: Sync::None,
-};
+const MODE: u32 = 0o644;
 
 /// Writes the files into the pod's run directory and mounts its /dev/shm there.
 pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, PortError> {
@@ -37,13 +34,10 @@ pub(super) fn create(run: &Path, files: &SandboxFiles) -> Result<SandboxPaths, P
             Err(error) => return Err(error.into()),
         },
     };
-    atomic_write(&paths.resolv_conf, &resolv_conf, FILE)?;
-    atomic_write(
-        &paths.hostname,
-        crioxide_runtime_spec::files::hostname_file(&files.hostname).as_bytes(),
-        FILE,
-    )?;
-    atomic_write(&paths.containerenv, b"", FILE)?;
+    write_new(&paths.resolv_conf, &resolv_conf, MODE)?;
+    let hostname = crioxide_runtime_spec::files::hostname_file(&files.hostname);
+    write_new(&paths.hostname, hostname.as_bytes(), MODE)?;
+    write_new(&paths.containerenv, b"", MODE)?;
     if let Some(size) = files.shm_size {
         mount_shm(&paths.shm, size, &files.ownership.label)?;
     }
