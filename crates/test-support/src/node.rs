@@ -382,7 +382,7 @@ impl Drop for TestNode {
             eprintln!("log of the daemon:\n{}", self.log_tail(40));
         }
         drop(self.daemon.take());
-        cleanup::take_away(&self.place);
+        self.place.remains().take_away();
     }
 }
 

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use super::NodeOptions;
+use super::{NodeOptions, cleanup};
 
 /// Subnets that nodes of concurrent tests share out: 10.208.0.0/20 and up.
 const SUBNETS: u16 = 192;
 const DRIVER: &str = "CRIOXIDE_TEST_CGROUP_DRIVER";
 const DIRECTORY: &str = "CRIOXIDE_TEST_ROOT";
+/// Before the number in the name of a node's directory.
+const PREFIX: &str = "node";
 
 /// The private directories and names of a node.
 #[derive(Debug)]
@@ -20,17 +22,18 @@ pub struct Place {
     root: PathBuf,
     cni_cache: Option<PathBuf>,
     number: u16,
-    // The lock on this number, free again when the file is closed.
+    // The lock on this number, free again when the file is closed: after the directory is gone.
     _claim: File,
 }
 
 impl Place {
     pub(super) fn claim(options: &NodeOptions) -> Result<Self> {
-        let (number, claim) = claim_number()?;
         let parent = std::env::var_os(DIRECTORY).map_or_else(std::env::temp_dir, PathBuf::from);
+        cleanup::sweep(&parent);
+        let (number, claim) = claim_number()?;
         // Short, as the path of a unix socket has 107 bytes at most.
         let base = tempfile::Builder::new()
-            .prefix(&format!("node{number}-"))
+            .prefix(&format!("{PREFIX}{number}-"))
             .tempdir_in(&parent)
             .with_context(|| format!("create a directory in `{}`", parent.display()))?;
         let place = Self {
@@ -57,6 +60,13 @@ impl Place {
     #[must_use]
     pub fn base(&self) -> &Path {
         self.base.path()
+    }
+
+    pub(super) fn remains(&self) -> cleanup::Remains<'_> {
+        cleanup::Remains {
+            number: self.number,
+            base: self.base(),
+        }
     }
 
     /// The socket of the daemon.
@@ -106,7 +116,7 @@ impl Place {
     /// The name of the bridge of this node's network.
     #[must_use]
     pub fn bridge(&self) -> String {
-        format!("crxt{}", self.number)
+        bridge(self.number)
     }
 
     /// The name of this node's network.
@@ -144,21 +154,56 @@ impl Place {
     /// The name in the paths of all cgroups of this node.
     #[must_use]
     pub fn cgroup_name(&self) -> String {
-        format!("crioxidetest{}x", self.number)
+        cgroup_name(self.number)
     }
 }
 
-/// The lowest number that no living node has, with the lock that holds it. Locks end with their process, so nothing
-/// needs repair after a test was killed.
+pub(super) fn bridge(number: u16) -> String {
+    format!("crxt{number}")
+}
+
+pub(super) fn cgroup_name(number: u16) -> String {
+    format!("crioxidetest{number}x")
+}
+
+/// The number of the node that has, or had, a directory of this name.
+pub(super) fn number_of_directory(name: &str) -> Option<u16> {
+    let (number, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    number.parse().ok()
+}
+
+/// The lowest number that no living node has, with the lock that holds it.
 fn claim_number() -> Result<(u16, File)> {
-    let folder = std::env::temp_dir().join("crioxide-test-nodes");
-    std::fs::create_dir_all(&folder).with_context(|| format!("create `{}`", folder.display()))?;
     for number in 0..SUBNETS {
-        let path = folder.join(number.to_string());
-        let file = File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
-        if file.try_lock().is_ok() {
-            return Ok((number, file));
+        if let Some(claim) = claim(number)? {
+            return Ok((number, claim));
         }
     }
-    bail!("{SUBNETS} test nodes run already: `{}`", folder.display())
+    bail!("{SUBNETS} test nodes run already: `{}`", claims().display())
+}
+
+/// The lock that holds a number, unless a living node has it. Locks end with their process, so nothing needs repair
+/// after a test was killed.
+pub(super) fn claim(number: u16) -> Result<Option<File>> {
+    let folder = claims();
+    std::fs::create_dir_all(&folder).with_context(|| format!("create `{}`", folder.display()))?;
+    let path = folder.join(number.to_string());
+    let file = File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
+    Ok(file.try_lock().is_ok().then_some(file))
+}
+
+fn claims() -> PathBuf {
+    std::env::temp_dir().join("crioxide-test-nodes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_of_directory;
+
+    #[test]
+    fn directories_of_nodes_are_told_by_their_names() {
+        assert_eq!(number_of_directory("node12-Xy_z-"), Some(12));
+        assert_eq!(number_of_directory("node-modules"), None);
+        assert_eq!(number_of_directory("nodes1-x"), None);
+    }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Scope;
-use crate::node::Place;
 
 /// Mount points in this mount namespace, oldest first. Pinned namespaces are among them. The storage driver's own mount
 /// comes with the first container and stays until the daemon's end.
@@ -100,7 +99,7 @@ fn in_subnet(word: &str, own: Option<u32>) -> bool {
 pub(super) fn cgroups(scope: &Scope<'_>) -> impl Iterator<Item = String> {
     let name = scope.place().cgroup_name();
     let all = match scope {
-        Scope::Node(place) => cgroups_of(place),
+        Scope::Node(_) => cgroups_of(&name),
         Scope::WholeHost(_) => all_cgroups(),
     };
     all.into_iter()
@@ -109,11 +108,10 @@ pub(super) fn cgroups(scope: &Scope<'_>) -> impl Iterator<Item = String> {
 }
 
 /// All cgroups of a node in every hierarchy, children before their parents.
-pub(crate) fn cgroups_of(place: &Place) -> Vec<PathBuf> {
-    let name = place.cgroup_name();
+pub(crate) fn cgroups_of(name: &str) -> Vec<PathBuf> {
     all_cgroups()
         .into_iter()
-        .filter(|path| path.to_string_lossy().contains(&name))
+        .filter(|path| path.to_string_lossy().contains(name))
         .collect()
 }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::Scope;
-use crate::node::Place;
 
 /// Processes of a node, without the daemon and its spawner, which are there from start to end.
 pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
@@ -22,15 +21,14 @@ pub(super) fn list(scope: &Scope<'_>) -> impl Iterator<Item = String> {
 }
 
 /// Process ids of everything a node started: by cgroup, or by an open file or working directory below its base.
-pub(crate) fn processes_of(place: &Place) -> Vec<u32> {
-    let name = place.cgroup_name();
+pub(crate) fn processes_of(cgroup: &str, base: &Path) -> Vec<u32> {
     let own = std::process::id();
     all()
         .into_iter()
         .filter(|pid| *pid != own)
         .filter(|pid| {
             let folder = Path::new("/proc").join(pid.to_string());
-            in_cgroup(&folder, &name) || uses(&folder, place.base())
+            in_cgroup(&folder, cgroup) || uses(&folder, base)
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! What outlives what: pods the daemon, records a kill, the host all of them.
 
 mod chaos;
+mod cleanup;
 pub(crate) mod kill;
 mod leaks;
 mod probes;

@@ -76,7 +76,7 @@ async fn a_frozen_container() -> Result<()> {
     scene.node.finish().await
 }
 
-fn freeze(pid: i32) -> Result<()> {
+pub(super) fn freeze(pid: i32) -> Result<()> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let of = |root: &str, middle: &str| {
         let path = groups.lines().find_map(|line| line.split_once(middle))?.1;
