@@ -101,7 +101,7 @@ impl Spawner {
     }
 
     /// Runs a program to its end, or for `patience`, and returns its exit code. `descriptors` become its 3, 4 and so
-    /// on, or also its output.
+    /// on, or also its standard ones.
     ///
     /// # Errors
     /// It cannot be run, or did not end in time and was killed with its process group.

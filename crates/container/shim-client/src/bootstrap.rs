@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
+use crate::messages::{BootstrapParams, BootstrapResult};
 use crate::{Address, ShimError};
+
+/// `LOG_LEVEL_DEBUG`; 0 is the usual level.
+const LOG_LEVEL_DEBUG: i32 = -4;
 
 /// Most bytes of an answer that are read.
 const LONGEST_ANSWER: usize = 4096;
@@ -62,6 +67,25 @@ impl Invocation<'_> {
         }
         arguments
     }
+
+    /// What a shim of containerd 2.3 or later reads from its standard input when it is started. `events` is the socket
+    /// for events.
+    pub fn parameters(&self, events: &Path) -> Vec<u8> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let parameters = BootstrapParams {
+            instance_id: self.id.to_owned(),
+            namespace: self.namespace.to_owned(),
+            log_level: if self.debug { LOG_LEVEL_DEBUG } else { 0 },
+            ttrpc_address: text(events),
+            binary: text(self.publisher),
+        };
+        parameters.encode_to_vec()
+    }
+}
+
+/// Whether a shim that was started without parameters says that it wants them. There is no other way to know.
+pub fn wants_parameters(said: &str) -> bool {
+    said.contains("deprecated API")
 }
 
 /// Version of the task service. The messages of both are the same.
@@ -73,7 +97,8 @@ pub enum Version {
     V3,
 }
 
-/// Where a shim serves, and what. A shim of before version 3 prints the bare address.
+/// Where a shim serves, and what. A shim of before version 3 prints the bare address, later ones JSON, and from
+/// containerd 2.3 on a protobuf message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bootstrap {
     version: u32,
@@ -87,18 +112,30 @@ impl Bootstrap {
     /// # Errors
     /// It is no address, or one of a protocol that we do not speak.
     pub fn parse(output: &[u8]) -> Result<Self, ShimError> {
-        let text = String::from_utf8_lossy(&output[..output.len().min(LONGEST_ANSWER)]);
+        let output = &output[..output.len().min(LONGEST_ANSWER)];
+        let text = String::from_utf8_lossy(output);
         let text = text.trim();
         let nonsense = || ShimError::Bootstrap {
             text: text.chars().take(SHOWN).collect(),
         };
-        let parsed = match text.starts_with('{') {
-            true => serde_json::from_str(text).map_err(|_| nonsense())?,
-            false => Self {
+        let parsed = if text.starts_with('{') {
+            serde_json::from_str(text).map_err(|_| nonsense())?
+        } else if Address::parse(text).is_ok() {
+            Self {
                 version: 2,
                 address: text.to_owned(),
                 protocol: "ttrpc".to_owned(),
-            },
+            }
+        } else {
+            let result = BootstrapResult::decode(output).map_err(|_| nonsense())?;
+            if result.version <= 0 {
+                return Err(nonsense());
+            }
+            Self {
+                version: result.version.unsigned_abs(),
+                address: result.address,
+                protocol: result.protocol,
+            }
         };
         let version = parsed.version();
         version.ok_or_else(|| ShimError::Protocol {
@@ -134,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_kinds_of_answers_are_understood() {
+    fn all_kinds_of_answers_are_understood() {
         let plain = Bootstrap::parse(b"unix:///run/containerd/s/12\n").unwrap();
         assert_eq!(plain.version(), Some(Version::V2));
         assert_eq!(
@@ -144,6 +181,12 @@ mod tests {
         let json = br#"{"version":3,"address":"unix:///run/s","protocol":"ttrpc"}"#;
         let json = Bootstrap::parse(json).unwrap();
         assert_eq!(json.version(), Some(Version::V3));
+        let message = BootstrapResult {
+            version: 3,
+            address: "unix:///run/s".into(),
+            protocol: "ttrpc".into(),
+        };
+        assert_eq!(Bootstrap::parse(&message.encode_to_vec()).unwrap(), json);
         let written = serde_json::to_vec(&json).unwrap();
         assert_eq!(Bootstrap::parse(&written).unwrap(), json);
     }
@@ -157,11 +200,20 @@ mod tests {
             assert!(matches!(error, ShimError::Protocol { .. }), "{error}");
         }
         let garbage = vec![b'x'; 1 << 20];
-        for nonsense in [&b""[..], b"{", b"panic: no kernel\n", &garbage] {
+        for nonsense in [&b""[..], b"{", b"panic: no kernel\n", b"\x08\x03", &garbage] {
             let error = Bootstrap::parse(nonsense).unwrap_err();
             assert!(matches!(error, ShimError::Bootstrap { .. }), "{error}");
             assert!(error.to_string().len() < 300);
         }
+    }
+
+    #[test]
+    fn newer_shims_are_known_by_their_complaint() {
+        assert!(wants_parameters(
+            "io.containerd.runc.v2: shim was started through the deprecated API but was built against the new API; if \
+             you upgraded containerd, you may need to restart the daemon"
+        ));
+        assert!(!wants_parameters("there is no such hypervisor"));
     }
 
     #[test]

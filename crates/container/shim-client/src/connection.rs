@@ -107,8 +107,6 @@ impl Connection {
         let method = call.method;
         let gone = || ShimError::Gone { method };
         let (answer, waiting) = oneshot::channel();
-        // Forgets the call also when the caller gives up.
-        let open = Open::register(&self.calls, answer).ok_or_else(gone)?;
         let request = Request {
             service: call.service.to_owned(),
             method: method.to_owned(),
@@ -121,14 +119,28 @@ impl Connection {
                 value: self.namespace.clone(),
             }],
         };
-        let frame = Frame {
-            stream: open.stream,
-            kind: REQUEST,
-            data: request.encode_to_vec(),
+        let data = request.encode_to_vec();
+        let place = self.requests.reserve().await.map_err(|_| gone())?;
+        // Forgets the call also when the caller gives up.
+        let _open = {
+            // Held until the request is in the queue: shims refuse a number that comes after a higher one.
+            let mut all = locked(&self.calls);
+            let stream = all.next_stream().ok_or_else(gone)?;
+            let length = data.len();
+            let frame = Frame {
+                stream,
+                kind: REQUEST,
+                data,
+            };
+            let bytes = frame.encode().ok_or(ShimError::TooLong { length })?;
+            all.last = stream;
+            all.open.insert(stream, answer);
+            place.send(bytes);
+            Open {
+                calls: &self.calls,
+                stream,
+            }
         };
-        let length = frame.data.len();
-        let bytes = frame.encode().ok_or(ShimError::TooLong { length })?;
-        self.requests.send(bytes).await.map_err(|_| gone())?;
         let data = waiting.await.map_err(|_| gone())?;
         let malformed = |source| ShimError::Malformed { method, source };
         let response = Response::decode(data.as_slice()).map_err(malformed)?;
@@ -149,21 +161,18 @@ struct Open<'a> {
     stream: u32,
 }
 
-impl<'a> Open<'a> {
-    /// `None` when the connection has ended.
-    fn register(calls: &'a Mutex<Calls>, answer: oneshot::Sender<Vec<u8>>) -> Option<Self> {
-        let mut all = locked(calls);
-        if all.ended {
+impl Calls {
+    /// A number for the next call. `None` when the connection has ended.
+    fn next_stream(&self) -> Option<u32> {
+        if self.ended {
             return None;
         }
         // Odd numbers are the client's; one that is still open after all others were used is passed over.
-        let mut stream = next(all.last);
-        while all.open.contains_key(&stream) {
+        let mut stream = next(self.last);
+        while self.open.contains_key(&stream) {
             stream = next(stream);
         }
-        all.last = stream;
-        all.open.insert(stream, answer);
-        Some(Self { calls, stream })
+        Some(stream)
     }
 }
 
@@ -213,6 +222,26 @@ async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
 mod tests {
     use super::*;
     use crate::messages::Status;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn numbers_arrive_in_their_order() {
+        const CALLS: usize = 400;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let connection = Arc::new(Connection::new(ours, "default"));
+        let calls: Vec<_> = (0..CALLS)
+            .map(|_| {
+                let connection = connection.clone();
+                tokio::spawn(async move { connection.call(call("M", None)).await })
+            })
+            .collect();
+        let mut last = 0;
+        for _ in 0..CALLS {
+            let (stream, _) = received(&mut theirs).await;
+            assert!(stream > last, "{stream} after {last}");
+            last = stream;
+        }
+        calls.iter().for_each(JoinHandle::abort);
+    }
 
     fn call(method: &'static str, timeout: Option<Duration>) -> Call<'static> {
         Call {

@@ -20,6 +20,6 @@ pub mod metrics;
 mod shim;
 
 pub use address::Address;
-pub use bootstrap::{Action, Bootstrap, Invocation, Version};
+pub use bootstrap::{Action, Bootstrap, Invocation, Version, wants_parameters};
 pub use error::ShimError;
 pub use shim::{NewExec, NewTask, Shim, TaskExit, TaskState, TaskStdio};

@@ -67,6 +67,40 @@ pub struct Any {
     pub value: Vec<u8>,
 }
 
+/// `containerd.runtime.bootstrap.v1.BootstrapParams`: what a shim reads when it is started.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct BootstrapParams {
+    /// Container.
+    #[prost(string, tag = "1")]
+    pub instance_id: String,
+    /// Keeps the ids of several users of one shim apart.
+    #[prost(string, tag = "2")]
+    pub namespace: String,
+    /// -4 for more, 0 for the usual.
+    #[prost(int32, tag = "3")]
+    pub log_level: i32,
+    /// Socket that it tells events.
+    #[prost(string, tag = "5")]
+    pub ttrpc_address: String,
+    /// Program that it may tell events.
+    #[prost(string, tag = "7")]
+    pub binary: String,
+}
+
+/// `containerd.runtime.bootstrap.v1.BootstrapResult`: what it answers.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct BootstrapResult {
+    /// Of the task service.
+    #[prost(int32, tag = "1")]
+    pub version: i32,
+    /// Where it serves.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// `ttrpc` or `grpc`.
+    #[prost(string, tag = "3")]
+    pub protocol: String,
+}
+
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Timestamp {

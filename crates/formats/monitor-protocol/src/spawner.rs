@@ -44,10 +44,10 @@ pub struct Program {
     /// The cgroup it is born in; `None` leaves it in the spawner's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<MonitorCgroup>,
-    /// Of the descriptors beside the request, the first becomes its standard output and the second its standard error;
-    /// those after them become its 3, 4 and so on.
+    /// The first three descriptors beside the request become its standard input, output and error; those after them
+    /// become its 3, 4 and so on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub output: bool,
+    pub stdio: bool,
 }
 
 /// Request to the spawner.
@@ -62,7 +62,7 @@ pub enum SpawnerRequest {
         config: MonitorConfig,
     },
     /// Run a program. The descriptors beside the request become its 3, 4 and so on; standard input and output are
-    /// `/dev/null`, standard error is the daemon's, unless [`Program::output`] says otherwise.
+    /// `/dev/null`, standard error is the daemon's, unless [`Program::stdio`] says otherwise.
     Run {
         /// Number the reply carries.
         seq: u64,

@@ -268,10 +268,10 @@ fn spawner() {
         env: vec![("_OCI_SYNCPIPE".into(), "3".into())],
         directory: "/run/b".into(),
         cgroup: None,
-        output: false,
+        stdio: false,
     };
     let heard = Program {
-        output: true,
+        stdio: true,
         ..program.clone()
     };
     check("run", &SpawnerRequest::Run { seq: 2, program });

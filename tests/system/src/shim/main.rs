@@ -1,7 +1,8 @@
 //! A containerd shim v2 for tests: an implementation of the protocol that shares nothing with the client but the
 //! messages. Its containers are made by the built-in runtime of the daemon under test.
 //!
-//! It answers in the new form (version 3, JSON, a name in the abstract namespace), counts like cgroup v2 whatever the host
+//! It is started as those of containerd 2.3 and later are (parameters at its standard input, without which it refuses,
+//! and version 3 as the answer, in protobuf), serves at a name in the abstract namespace, counts like cgroup v2 whatever the host
 //! has, and misbehaves as a label of the pod says (`shim: <word>`).
 #![forbid(unsafe_code)]
 
@@ -9,7 +10,7 @@ mod serve;
 mod tasks;
 mod wire;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -19,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
-use crioxide_shim_client::messages::{DeleteResponse, Timestamp};
+use crioxide_shim_client::messages::{BootstrapParams, BootstrapResult, DeleteResponse, Timestamp};
 use prost::Message as _;
 use serde_json::Value;
 
@@ -105,6 +106,15 @@ impl Pod {
 }
 
 fn start(call: &Call, bundle: &Path) -> Result<()> {
+    let mut parameters = Vec::new();
+    std::io::stdin().read_to_end(&mut parameters)?;
+    if parameters.is_empty() {
+        bail!("shim was started through the deprecated API but was built against the new API");
+    }
+    let parameters = BootstrapParams::decode(&*parameters)?;
+    if parameters.instance_id != call.id || parameters.namespace.is_empty() {
+        bail!("it is not told for whom it is started: {parameters:?}");
+    }
     let pod = Pod::of(bundle)?;
     if pod.wants("fails") {
         eprintln!("there is no such hypervisor");
@@ -131,8 +141,12 @@ fn start(call: &Call, bundle: &Path) -> Result<()> {
             .spawn()?;
     }
     let address = format!("unix://@{}", pod.socket());
-    let answer_text = serde_json::json!({"version": 3, "address": address, "protocol": "ttrpc"});
-    Ok(write!(answer, "{answer_text}")?)
+    let result = BootstrapResult {
+        version: 3,
+        address,
+        protocol: "ttrpc".to_owned(),
+    };
+    Ok(answer.write_all(&result.encode_to_vec())?)
 }
 
 fn delete(call: &Call, bundle: &Path) -> Result<()> {

@@ -118,7 +118,7 @@ impl ConmonProgram {
             env: arguments::environment(self, |key| std::env::var(key).ok()),
             directory: request.bundle.clone(),
             cgroup,
-            output: false,
+            stdio: false,
         };
         // An old one would be taken for the answer.
         for file in [super::process::PID_FILE, "pidfile"] {

@@ -14,8 +14,8 @@ use crate::streams::stdio::null;
 
 /// The first number that a descriptor of the request becomes.
 const FIRST: RawFd = 3;
-/// The same, when its output is among them.
-const FIRST_OUTPUT: RawFd = 1;
+/// The same, when the standard ones are among them.
+const FIRST_STANDARD: RawFd = 0;
 /// Above every number that a request's descriptors may become.
 pub(super) const ASIDE: RawFd = 32;
 
@@ -53,8 +53,8 @@ fn prepare(program: Program, descriptors: Vec<OwnedFd>) -> io::Result<Command> {
         aside.push(rustix::io::fcntl_dupfd_cloexec(descriptor, ASIDE)?);
     }
     close_from(FIRST, CloseMode::OnExec)?;
-    let first = match program.output {
-        true => FIRST_OUTPUT,
+    let first = match program.stdio {
+        true => FIRST_STANDARD,
         false => FIRST,
     };
     for (number, descriptor) in (first..).zip(&aside) {

@@ -13,7 +13,12 @@ mod program;
 mod remove;
 mod tasks;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use crioxide_cgroups::Driver;
@@ -67,6 +72,8 @@ struct Inner {
     publisher: PathBuf,
     /// Where shims tell events.
     event_socket: PathBuf,
+    /// Shims of containerd 2.3 and later, as far as they are known.
+    by_parameters: Mutex<BTreeSet<PathBuf>>,
     driver: Driver,
     tasks: Tasks,
     events: mpsc::UnboundedSender<BackendEvent>,
@@ -88,6 +95,7 @@ impl Shims {
             processes,
             publisher,
             event_socket,
+            by_parameters: Mutex::default(),
             driver,
             tasks: Tasks::default(),
             events,

@@ -1,6 +1,12 @@
 //! Running a shim's program: to start, and to clean up after it.
 
-use std::{os::fd::AsFd as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use base64::Engine as _;
 
@@ -9,7 +15,9 @@ use crioxide_engine::ports::{PortResult, RecordDirs};
 use crioxide_monitor_client::{MonitorCgroup, MonitorError, Program};
 use crioxide_names::{ContainerId, PodId};
 use crioxide_node_records::annotations::keys;
-use crioxide_shim_client::{Action, Bootstrap, Invocation, TaskExit, messages::Mount};
+use crioxide_shim_client::{
+    Action, Bootstrap, Invocation, TaskExit, messages::Mount, wants_parameters,
+};
 use serde_json::json;
 
 use super::{
@@ -114,26 +122,68 @@ impl Inner {
         bundle: &Path,
         run: Run,
     ) -> PortResult<Vec<u8>> {
-        let invocation = Invocation {
+        let (known, no_parameters) = (self.takes_parameters(&handler.path), Vec::new());
+        let parameters = match run.action {
+            Action::Start => self
+                .invocation(handler, id, bundle)
+                .parameters(&self.event_socket),
+            Action::Delete => Vec::new(),
+        };
+        let input = if known { &parameters } else { &no_parameters };
+        let mut ended = self.run_once(handler, id, bundle, (&run, input)).await?;
+        // Those from before would take the parameters for options, and refuse them.
+        if !known && !parameters.is_empty() && wants_parameters(&ended.said) {
+            self.note_that_it_takes_parameters(&handler.path);
+            ended = self
+                .run_once(handler, id, bundle, (&run, &parameters))
+                .await?;
+        }
+        if ended.code == 0 {
+            return Ok(ended.stdout);
+        }
+        let (shim, code) = (handler.path.display(), ended.code);
+        Err(format!("shim {shim} ended with code {code}: {}", ended.said).into())
+    }
+
+    fn invocation<'a>(
+        &'a self,
+        handler: &ShimHandler,
+        id: &'a ContainerId,
+        bundle: &'a Path,
+    ) -> Invocation<'a> {
+        Invocation {
             namespace: NAMESPACE,
             id: id.as_str(),
             bundle,
             publisher: &self.publisher,
             debug: handler.debug,
-        };
+        }
+    }
+
+    async fn run_once(
+        &self,
+        handler: &ShimHandler,
+        id: &ContainerId,
+        bundle: &Path,
+        (run, input): (&Run, &[u8]),
+    ) -> PortResult<Ended> {
         let program = Program {
             path: handler.path.clone(),
-            args: invocation.arguments(run.action),
+            args: self.invocation(handler, id, bundle).arguments(run.action),
             env: environment(handler, &self.event_socket),
             directory: bundle.to_owned(),
-            cgroup: run.cgroup,
-            output: true,
+            cgroup: run.cgroup.clone(),
+            stdio: true,
         };
+        let (stdin_end, mut stdin) = std::io::pipe()?;
+        // A few hundred bytes, which a pipe takes at once.
+        stdin.write_all(input)?;
+        drop(stdin);
         let (stdout, stdout_end) = pipe_pair()?;
         let (stderr, stderr_end) = pipe_pair()?;
         let mut output = Output::new(stdout, stderr, MOST_OUTPUT);
         let spawner = self.processes.monitors.spawner();
-        let ends = [stdout_end.as_fd(), stderr_end.as_fd()];
+        let ends = [stdin_end.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
         let code = tokio::select! {
             code = spawner.run(program, &ends, run.patience) => code,
             never = output.collect() => match never {},
@@ -149,13 +199,34 @@ impl Inner {
             }
             other => format!("cannot run shim {shim}: {}", crioxide_engine::chain(&other)),
         })?;
-        if code == 0 {
-            return Ok(stdout);
-        }
-        let said = [stderr, stdout].concat();
-        let said = String::from_utf8_lossy(&said);
-        Err(format!("shim {shim} ended with code {code}: {}", said.trim()).into())
+        let said = match code {
+            0 => String::new(),
+            _ => {
+                let said = [&*stderr, &*stdout].concat();
+                String::from_utf8_lossy(&said).trim().to_owned()
+            }
+        };
+        Ok(Ended { code, stdout, said })
     }
+
+    fn takes_parameters(&self, shim: &Path) -> bool {
+        let known = self.by_parameters.lock();
+        known.unwrap_or_else(PoisonError::into_inner).contains(shim)
+    }
+
+    fn note_that_it_takes_parameters(&self, shim: &Path) {
+        let known = self.by_parameters.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        known.insert(shim.to_owned());
+    }
+}
+
+/// How a shim's program ended.
+struct Ended {
+    code: i32,
+    stdout: Vec<u8>,
+    /// What it said of its failure.
+    said: String,
 }
 
 /// The whole environment: ours, over it the handler's, and where events go.
