@@ -90,6 +90,7 @@ const WHOLE: Scope = Scope {
         "handlers::",
         "lifecycle::checkpoint",
         "lifecycle::restore",
+        "logs::journal",
         "resources::",
         "security::limits",
         "security::user_namespaces",

@@ -74,6 +74,9 @@ pub struct ContainerLog {
     pub size_max: Option<u64>,
     /// Flush it to disk when the container has ended.
     pub sync: bool,
+    /// The name by which a copy goes to the system's journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
 }
 
 /// Request to make a container. Every path is absolute.

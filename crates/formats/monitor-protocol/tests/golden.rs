@@ -46,6 +46,7 @@ fn create() -> CreateContainer {
             path: "/var/log/x".into(),
             size_max: Some(8192),
             sync: true,
+            journal: None,
         },
         exit_dir: "/run/exits".into(),
         persist_dir: "/var/lib/c1".into(),

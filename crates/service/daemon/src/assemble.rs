@@ -192,6 +192,7 @@ fn backend(
         driver,
         no_pivot: config.runtime.no_pivot,
         log_size_max: u64::try_from(config.runtime.log_size_max).ok(),
+        journal: config.runtime.log_to_journald,
         filter_agents_dir: config
             .api
             .listen

@@ -1,6 +1,7 @@
 //! Container logs under torture: nothing is lost and nothing changes place, however it is written, read and rotated.
 
 mod full_disk;
+mod journal;
 mod torture;
 
 use std::path::Path;

@@ -123,6 +123,7 @@ mod tests {
                 path: "/var/log/pods/p/inpod/0.log".into(),
                 size_max: None,
                 sync: true,
+                journal: None,
             },
             exit_dir: "/var/run/crio/exits".into(),
             persist_dir: "/var/lib/containers/storage/overlay-containers/88e1/userdata".into(),

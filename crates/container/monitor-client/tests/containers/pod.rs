@@ -210,6 +210,7 @@ impl Pod {
                 path: self.log(short),
                 size_max: None,
                 sync: false,
+                journal: None,
             },
             exit_dir: self.directory.path().join("exits"),
             persist_dir,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crioxide_cgroups::{Cgroup, CgroupLayout, CgroupPath, Driver};
@@ -21,7 +21,7 @@ use crate::runtime::builtin;
 use crate::runtime::child::{Purpose, RuntimeChild, Work, failure};
 use crate::socket;
 use crate::streams::attach::Attach;
-use crate::streams::log::LogFile;
+use crate::streams::log::{JOURNAL_SOCKET, Journal, LogFile};
 use crate::streams::stdio::{ChildEnds, Stdio, null};
 use crate::watcher::{ContainerKey, Source};
 
@@ -277,8 +277,13 @@ fn prepare<T>(
     };
     let bundle = &request.bundle;
     let is_new = !request.log.path.exists();
-    let log = LogFile::open(&request.log.path, request.log.size_max)
+    let mut log = LogFile::open(&request.log.path, request.log.size_max)
         .map_err(|error| fail("open the log", &request.log.path, error))?;
+    if let Some(name) = &request.log.journal {
+        let path = Path::new(JOURNAL_SOCKET);
+        let journal = Journal::new(path, &request.id, name);
+        log.copy_to(journal.map_err(|error| fail("send to", path, error))?);
+    }
     let rest = || -> Result<_, Failure> {
         let attach = Attach::listen(key, &request.id, bundle, &request.attach_socket_dir)
             .map_err(|error| fail("make the attach socket of", bundle, error))?;

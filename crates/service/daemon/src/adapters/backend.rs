@@ -90,6 +90,8 @@ pub(crate) struct BackendSettings {
     pub(crate) no_pivot: bool,
     /// `log_size_max`.
     pub(crate) log_size_max: Option<u64>,
+    /// `log_to_journald`.
+    pub(crate) journal: bool,
     /// Where runtimes reach the agents of seccomp filters.
     pub(crate) filter_agents_dir: PathBuf,
     /// criu, where it is installed.
@@ -146,6 +148,7 @@ impl Processes {
                 path: request.log_path.clone(),
                 size_max: self.settings.log_size_max,
                 sync: sync_log,
+                journal: self.settings.journal.then(|| request.name.clone()),
             },
             exit_dir: self.settings.exits_dir.clone(),
             persist_dir: request.dirs.persistent.clone(),

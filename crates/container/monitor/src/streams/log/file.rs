@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::journal::Journal;
 use super::prefix::{Prefixes, Stream};
 use super::records::{Record, records};
 
@@ -27,6 +28,8 @@ pub(crate) struct LogFile {
     /// Bytes owed to the file: whole records, or after the rest of one that could not be taken back.
     backlog: Vec<u8>,
     lost: u64,
+    /// Gets a copy.
+    journal: Option<Journal>,
 }
 
 impl LogFile {
@@ -41,12 +44,21 @@ impl LogFile {
             size_max,
             backlog: Vec::new(),
             lost: 0,
+            journal: None,
         };
         Ok(log)
     }
 
+    /// From now on everything is sent to the journal as well.
+    pub(crate) fn copy_to(&mut self, journal: Journal) {
+        self.journal = Some(journal);
+    }
+
     /// Writes what was read from the container at `time`.
     pub(crate) fn write(&mut self, stream: Stream, time: SystemTime, bytes: &[u8]) {
+        if let Some(journal) = &mut self.journal {
+            journal.write(stream, bytes);
+        }
         let full = Prefixes::new(time, stream);
         let partial = full.partial();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(GATHERED.min(bytes.len() / 16 + 3));
@@ -78,15 +90,20 @@ impl LogFile {
 
     /// Opens the path again, after it was renamed.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        self.retry();
+        self.retry_file();
         let file = open(&self.path)?;
         self.file = Some(file);
         self.size = 0;
         Ok(())
     }
 
-    /// Tries to write what the disk did not take before. `false` when something is still owed.
+    /// Tries to write what the disk or the journal did not take before. `false` when something is still owed.
     pub(crate) fn retry(&mut self) -> bool {
+        let sent = self.journal.as_mut().is_none_or(Journal::retry);
+        self.retry_file() && sent
+    }
+
+    fn retry_file(&mut self) -> bool {
         let Some(file) = &mut self.file else {
             return self.backlog.is_empty();
         };
@@ -108,9 +125,9 @@ impl LogFile {
         self.backlog.is_empty()
     }
 
-    /// Whether something is owed to the file.
+    /// Whether something is owed to the file or the journal.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.backlog.is_empty()
+        !self.backlog.is_empty() || self.journal.as_ref().is_some_and(Journal::is_behind)
     }
 
     /// Bytes of records that had to be dropped so far.
@@ -133,7 +150,7 @@ impl LogFile {
     fn flush(&mut self, slices: &mut Vec<IoSlice<'_>>) {
         if !slices.is_empty() {
             let whole: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = if self.retry() {
+            let written = if self.retry_file() {
                 self.write_gathered(slices)
             } else {
                 0
