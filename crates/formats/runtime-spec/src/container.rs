@@ -254,7 +254,8 @@ fn container_linux(
             request.host.cgroup,
         )?;
     }
-    if request.defaults.pids_limit != 0 {
+    // Without one there is none, and crun before 1.9 cannot write -1.
+    if request.defaults.pids_limit > 0 {
         let mut pids = LinuxPids::default();
         pids.set_limit(request.defaults.pids_limit);
         limits.set_pids(Some(pids));

@@ -38,7 +38,7 @@ pub struct SpecDefaults {
     pub env: Vec<String>,
     /// `default_ulimits`.
     pub rlimits: Vec<PosixRlimit>,
-    /// `pids_limit`; 0 writes no limit.
+    /// `pids_limit`; 0 and less write no limit.
     pub pids_limit: i64,
     /// `read_only`: every root file system, with scratch mounts.
     pub rootfs: Writability,

@@ -223,11 +223,18 @@ impl Case {
     }
 }
 
-/// Capability sets have no order, and variables given twice count once.
+/// Capability sets have no order, and variables given twice count once. CRI-O writes that there is no limit of processes.
 fn normal(mut spec: Value) -> Value {
     for set in ["bounding", "effective", "permitted"] {
         let names = spec["process"]["capabilities"][set].as_array_mut().unwrap();
         names.sort_by_key(|name| name.to_string());
+    }
+    let resources = spec["linux"]["resources"].as_object_mut().unwrap();
+    if resources
+        .get("pids")
+        .is_some_and(|pids| pids["limit"] == -1)
+    {
+        resources.remove("pids");
     }
     let mut seen = HashSet::new();
     spec["process"]["env"]
