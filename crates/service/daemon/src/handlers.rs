@@ -42,9 +42,9 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
         features: Vec::new(),
     };
     let default = &config.runtime.default_runtime;
-    for (name, handler) in &config.runtimes {
-        let loaded = match load_one(name, handler, config, manager) {
-            Ok(loaded) => loaded,
+    for ((name, handler), probed) in config.runtimes.iter().zip(probe_all(config, manager)) {
+        let (loaded, features) = match probed {
+            Ok(probed) => probed,
             Err(error) if name == default => {
                 return Err(format!("runtime handler {name}: {error}").into());
             }
@@ -52,10 +52,6 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
                 tracing::warn!("Runtime handler {name} is ignored: {error}");
                 continue;
             }
-        };
-        let features = match &loaded {
-            Loaded::Runtime(loaded) => loaded.runtime.features().unwrap_or_default(),
-            Loaded::Shim(_) => Features::default(),
         };
         let recursive_read_only = features
             .mount_options()
@@ -89,6 +85,43 @@ pub(crate) fn load(config: &Config, manager: CgroupManager) -> Result<Handlers, 
         .into());
     }
     Ok(handlers)
+}
+
+/// What each handler is and can, in their order. They are asked at the same time: one that hangs until its time is up
+/// holds up nobody else.
+fn probe_all(
+    config: &Config,
+    manager: CgroupManager,
+) -> Vec<Result<(Loaded, Features), PortError>> {
+    std::thread::scope(|scope| {
+        let probes: Vec<_> = config
+            .runtimes
+            .iter()
+            .map(|(name, handler)| scope.spawn(|| probe(name, handler, config, manager)))
+            .collect();
+        probes
+            .into_iter()
+            .map(|probe| {
+                probe
+                    .join()
+                    .unwrap_or_else(|_| Err("asking it panicked".into()))
+            })
+            .collect()
+    })
+}
+
+fn probe(
+    name: &str,
+    handler: &RuntimeHandler,
+    config: &Config,
+    manager: CgroupManager,
+) -> Result<(Loaded, Features), PortError> {
+    let loaded = load_one(name, handler, config, manager)?;
+    let features = match &loaded {
+        Loaded::Runtime(loaded) => loaded.runtime.features().unwrap_or_default(),
+        Loaded::Shim(_) => Features::default(),
+    };
+    Ok((loaded, features))
 }
 
 /// Whether a runtime can map the ids of mounts.

@@ -103,6 +103,60 @@ async fn programs_for_platforms() -> Result<()> {
     scene.node.finish().await
 }
 
+/// What a runtime says by `features` is what the node says of the handler; one that cannot be asked is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn features_are_asked_for() -> Result<()> {
+    skip_unless!(possible());
+    let state = tempfile::tempdir()?;
+    let able = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.2.0","mountOptions":["ro","rro"],
+        "linux":{"mountExtensions":{"idmap":{"enabled":true}}}}"#;
+    let plain = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.0.2","mountOptions":["ro"]}"#;
+    let mut tables = Vec::new();
+    for (name, features) in [
+        ("able", format!("echo '{able}'")),
+        ("plain", format!("echo '{plain}'")),
+        // As runtimes from before there was such a command.
+        ("old", "exit 1".to_owned()),
+        ("broken", "exit 1".to_owned()),
+    ] {
+        let version = if name == "broken" {
+            "exit 1"
+        } else {
+            "echo v1"
+        };
+        let program = state.path().join(name);
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *features) {features};; *--version) {version};; *) exit 1;; esac\n"
+        );
+        std::fs::write(&program, script)?;
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+        tables.push((name, format!("runtime_path = \"{}\"", program.display())));
+    }
+    let tables: Vec<_> = tables.iter().map(|(name, keys)| (*name, &**keys)).collect();
+    let scene = start(&tables, state.path()).await?;
+    let mut runtime = scene.node.client.runtime.clone();
+    let status = runtime.status(v1::StatusRequest::default()).await?;
+    let said = status.into_inner().runtime_handlers;
+    let of = |name: &str| {
+        let handler = said.iter().find(|handler| handler.name == name)?;
+        let features = handler.features.as_ref()?;
+        Some((
+            features.recursive_read_only_mounts,
+            features.user_namespaces,
+        ))
+    };
+    for (name, expected) in [
+        ("able", Some((true, true))),
+        ("plain", Some((false, false))),
+        ("old", Some((false, false))),
+        ("broken", None),
+        ("builtin", Some((true, true))),
+    ] {
+        ensure!(of(name) == expected, "{name}: {said:?}");
+    }
+    scene.node.finish().await
+}
+
 /// `container_min_memory`, `inherit_default_runtime`, `seccomp_profile` and `default_annotations`.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_profiles_and_inheritance() -> Result<()> {
