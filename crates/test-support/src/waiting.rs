@@ -8,7 +8,9 @@ use anyhow::{Result, bail};
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 const FACTOR: &str = "CRIOXIDE_TEST_WAIT_FACTOR";
+/// Between two looks: at first, and at most after a while, so that what is waited for gets the processor.
 const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// `limit`, made longer on slow machines such as emulated ones by `CRIOXIDE_TEST_WAIT_FACTOR`.
 #[must_use]
@@ -36,7 +38,10 @@ where
             Err(reason) if started.elapsed() >= limit => {
                 bail!("{what}: not within {} s: {reason:#}", limit.as_secs())
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => {
+                let pause = (started.elapsed() / 20).clamp(PAUSE, LONGEST_PAUSE);
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 }

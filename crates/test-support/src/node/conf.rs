@@ -12,6 +12,9 @@ use crate::requirements;
 /// Overrides the default handler of nodes whose test does not care.
 const HANDLER: &str = "CRIOXIDE_TEST_HANDLER";
 
+/// Programs that are handlers of their own name where they are installed, and under conmon as `conmon-<name>`.
+const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
+
 pub(super) fn write(place: &Place, options: &NodeOptions) -> Result<()> {
     let base = place.base();
     put(&place.conf(), &crio_conf(place, options))?;
@@ -96,26 +99,24 @@ monitor_cgroup = "pod"
         options.image_keys,
         options.runtime_keys
     );
-    for runtime in ["runc", "crun"] {
-        if let Ok(path) = requirements::program(runtime) {
-            // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "[crio.runtime.runtimes.{runtime}]\nruntime_path = \"{}\"\nruntime_root = \"{base}/oci/{runtime}\"\nmonitor_cgroup = \"pod\"\n",
-                path.display()
-            );
-        }
-    }
-    if let (Ok(runc), Ok(conmon)) = (
-        requirements::program("runc"),
-        requirements::program("conmon"),
-    ) {
+    for runtime in RUNTIMES {
+        let Ok(path) = requirements::program(runtime) else {
+            continue;
+        };
+        let path = path.display();
+        // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "[crio.runtime.runtimes.conmon]\nruntime_path = \"{}\"\nruntime_root = \"{base}/oci/conmon\"\nmonitor_path = \"{}\"\nmonitor_cgroup = \"pod\"\n",
-            runc.display(),
-            conmon.display()
+            "[crio.runtime.runtimes.{runtime}]\nruntime_path = \"{path}\"\nruntime_root = \"{base}/oci/{runtime}\"\nmonitor_cgroup = \"pod\"\n",
         );
+        if let Ok(conmon) = requirements::program("conmon") {
+            let name = under_conmon(runtime);
+            let _ = write!(
+                text,
+                "[crio.runtime.runtimes.{name}]\nruntime_path = \"{path}\"\nruntime_root = \"{base}/oci/{name}\"\nmonitor_path = \"{}\"\nmonitor_cgroup = \"pod\"\n",
+                conmon.display()
+            );
+        }
     }
     if let Ok(shim) = requirements::program(requirements::SHIM) {
         let _ = write!(
@@ -126,6 +127,14 @@ monitor_cgroup = "pod"
     }
     text.push_str(&options.more_tables);
     text
+}
+
+/// `conmon` is the usual pair.
+fn under_conmon(runtime: &str) -> String {
+    match runtime {
+        "runc" => "conmon".to_owned(),
+        other => format!("conmon-{other}"),
+    }
 }
 
 fn storage_driver(options: &NodeOptions) -> &str {

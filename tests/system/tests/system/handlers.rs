@@ -5,6 +5,7 @@ mod options;
 mod own_shim;
 mod place;
 mod shim;
+mod youki;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;

@@ -41,7 +41,7 @@ pub(crate) fn crun_works_here() -> Result<(), String> {
     Ok(())
 }
 
-async fn pod_from_start_to_end(handler: &str) -> Result<()> {
+pub(crate) async fn pod_from_start_to_end(handler: &str) -> Result<()> {
     let scene = Scene::start().await?;
     let node = &scene.node;
     let pod = node.pod("smoke");

@@ -12,6 +12,7 @@ use crioxide_test_support::waiting::{LIMIT, scaled};
 use crioxide_test_support::{requirements, skip_unless};
 
 use crate::scene::{Scene, possible};
+use crate::smoke::crun_works_here;
 use kills::Victim;
 use pool::{Operation, Pool};
 
@@ -63,17 +64,8 @@ async fn nothing_is_untrue_stuck_or_left() -> Result<()> {
     let (rounds, seed) = (setting(ROUNDS).unwrap_or(FEW), seed()?);
     eprintln!("{rounds} kills with {SEED}={seed}");
     let mut random = Random(seed);
-    let mut handlers = vec![""];
-    let has = |program| requirements::program(program).is_ok();
-    if has("runc") {
-        handlers.push("runc");
-        if has("conmon") {
-            handlers.push("conmon");
-        }
-    }
-    if requirements::shim().is_ok() {
-        handlers.push("shim");
-    }
+    let handlers = handlers();
+    eprintln!("handlers: {handlers:?}");
     let mut scene = Scene::start().await?;
     let before = scene.node.snapshot();
     let mut pool = Pool::new(&scene.image, &handlers);
@@ -97,6 +89,33 @@ async fn nothing_is_untrue_stuck_or_left() -> Result<()> {
     scene.node.remove_pods().await?;
     scene.node.nothing_left(&before).await?;
     scene.node.finish().await
+}
+
+/// Those that this machine has the programs for.
+fn handlers() -> Vec<&'static str> {
+    let has = |program| requirements::program(program).is_ok();
+    let runtimes = [
+        (has("runc"), "runc", "conmon"),
+        (
+            has("crun") && crun_works_here().is_ok(),
+            "crun",
+            "conmon-crun",
+        ),
+        (has("youki"), "youki", "conmon-youki"),
+    ];
+    let mut handlers = vec![""];
+    for (here, by_itself, under_conmon) in runtimes {
+        if here {
+            handlers.push(by_itself);
+            if has("conmon") {
+                handlers.push(under_conmon);
+            }
+        }
+    }
+    if requirements::shim().is_ok() {
+        handlers.push("shim");
+    }
+    handlers
 }
 
 async fn one(

@@ -11,17 +11,17 @@ use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode, requirement
 use serde_json::json;
 
 use crate::scene::possible;
+use crate::smoke::crun_works_here;
 use crate::streaming::{attach::greet, forward};
 
 /// Names a CRI-O program; `pinns` has to be in the same directory.
 const CRI_O: &str = "CRIOXIDE_TEST_CRIO";
-const HANDLER: &str = "conmon";
 /// What both speak; CRI-O refuses the newest one of WebSocket.
 const SPDY: &str = "v4.channel.k8s.io";
 
-fn cri_o() -> Result<PathBuf, String> {
+fn cri_o(runtime: &str) -> Result<PathBuf, String> {
     requirements::program("conmon")?;
-    requirements::program("runc")?;
+    requirements::program(runtime)?;
     requirements::program("/usr/lib/cni/bridge")?;
     match std::env::var_os(CRI_O) {
         Some(path) => Ok(path.into()),
@@ -108,7 +108,7 @@ struct Pods {
 }
 
 /// The pods of a small node: running, ended, killed for memory, never started, with an infra container, stopped.
-async fn make_pods(node: &TestNode, image: &str) -> Result<Pods> {
+async fn make_pods(node: &TestNode, image: &str, handler: &str) -> Result<Pods> {
     let client = &node.client;
     let mut web = node.pod("web");
     let port = 18_000 + i32::try_from(std::process::id() % 10_000)?;
@@ -125,7 +125,7 @@ async fn make_pods(node: &TestNode, image: &str) -> Result<Pods> {
         .run(
             &web,
             &node.container("runs", image, &["sh", "-c", serve]),
-            HANDLER,
+            handler,
         )
         .await
         .context("the pod `web`")?;
@@ -188,13 +188,13 @@ async fn make_pods(node: &TestNode, image: &str) -> Result<Pods> {
         }
     }
     let (_, inner) = node
-        .run(&shared, &inner, HANDLER)
+        .run(&shared, &inner, handler)
         .await
         .context("the pod `shared`")?;
 
     let stopped = node.pod("stopped");
     let (stopped_id, _) = node
-        .run(&stopped, &node.container("done", image, &["true"]), HANDLER)
+        .run(&stopped, &node.container("done", image, &["true"]), handler)
         .await?;
     client.stop_pod(&stopped_id).await?;
     Ok(Pods {
@@ -240,9 +240,19 @@ fn node_address() -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_cri_o_to_us_and_back() -> Result<()> {
-    skip_unless!(possible(), cri_o());
-    let cri_o = cri_o().map_err(anyhow::Error::msg)?;
+async fn from_cri_o_to_us_and_back_with_runc() -> Result<()> {
+    skip_unless!(possible(), cri_o("runc"));
+    there_and_back(cri_o("runc"), "conmon").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_cri_o_to_us_and_back_with_crun() -> Result<()> {
+    skip_unless!(possible(), cri_o("crun"), crun_works_here());
+    there_and_back(cri_o("crun"), "conmon-crun").await
+}
+
+async fn there_and_back(cri_o: Result<PathBuf, String>, handler: &str) -> Result<()> {
+    let cri_o = cri_o.map_err(anyhow::Error::msg)?;
     let ours = requirements::daemon().map_err(anyhow::Error::msg)?;
     let registry = ScriptedRegistry::start().await?;
     let image = registry.add(
@@ -259,14 +269,14 @@ async fn from_cri_o_to_us_and_back() -> Result<()> {
         runtime_keys: format!("pinns_path = \"{}\"", pinns.display()),
         image_keys: format!("pause_image = \"{pause}\"\npause_command = \"\""),
         plugin_directories: vec!["/usr/lib/cni".into()],
-        default_handler: HANDLER.to_owned(),
+        default_handler: handler.to_owned(),
         cni_cache: Some("/var/lib/cni".into()),
         program: Some(cri_o.clone()),
         ..NodeOptions::default()
     })
     .await?;
     node.client.pull(&image).await.context("PullImage")?;
-    let pods = make_pods(&node, &image).await?;
+    let pods = make_pods(&node, &image, handler).await?;
     // What a daemon reads from the records is compared with what the other reads from them.
     node.stop().await?;
     node.start_again().await?;
@@ -301,7 +311,7 @@ async fn from_cri_o_to_us_and_back() -> Result<()> {
         .run(
             &node.pod("own"),
             &node.container("own", &image, &["sleep", "600"]),
-            HANDLER,
+            handler,
         )
         .await?;
     let ours_said = Said::by(&node).await?;

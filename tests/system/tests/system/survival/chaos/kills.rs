@@ -104,7 +104,10 @@ fn is_runtime(pid: i32, base: &str) -> bool {
     let folder = Path::new("/proc").join(pid.to_string());
     let name = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
     let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
-    name.starts_with("runc") && String::from_utf8_lossy(&line).contains(&format!("{base}/oci"))
+    let known = ["runc", "crun", "youki"]
+        .iter()
+        .any(|known| name.starts_with(known));
+    known && String::from_utf8_lossy(&line).contains(&format!("{base}/oci"))
 }
 
 /// Living processes in the cgroup of a container; zombies are nobody.
