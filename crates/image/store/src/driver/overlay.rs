@@ -4,18 +4,21 @@ mod chown;
 mod link;
 mod mapped;
 mod mount;
+mod program;
 
 use self::link::LINKS;
 use self::mount::{Interface, OverlayMount, VfsFlags};
 use super::home::PrivateHome;
 use super::quota::Projects;
+use super::tree::open_directory;
 use super::{
-    Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away, move_in,
-    sync_directory,
+    Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away,
+    move_in, sync_directory,
 };
 use crate::store::options::OverlayOptions;
 use crate::{LayerId, LayerUsage, MountAccess, MountIds, MountOptions, Volatility};
 use crioxide_sys::project_quota::ProjectLimits;
+use rustix::fs::CWD;
 use rustix::mount::UnmountFlags;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
@@ -47,6 +50,10 @@ impl Overlay {
         for directory in [&home, &image_home] {
             make_dir_all(directory, 0o700)?;
             make_dir_all(&directory.join(LINKS), 0o755)?;
+        }
+        if options.mount_program.is_some() {
+            program::note(&home)
+                .map_err(|error| DriverError::io("write", error.path, error.source))?;
         }
         let private_home = PrivateHome::new(home.clone());
         let limited = options.limits != ProjectLimits::default();
@@ -221,6 +228,10 @@ impl Driver for Overlay {
         parent: Option<&LayerId>,
         ids: &MountIds,
     ) -> Result<(), DriverError> {
+        if self.options.mount_program.is_some() {
+            // It maps the owners of this layer as well.
+            return Ok(());
+        }
         let below = parent.map(|parent| self.content(parent)).transpose()?;
         mapped::own_root(&self.staged_content(staged), below.as_deref(), ids)
     }
@@ -310,9 +321,10 @@ impl Driver for Overlay {
         if target != self.mount_path(id) {
             target.clone_into(&mut mount.target);
         }
-        let attempt = || match &options.ids {
-            Some(ids) => self.mount_mapped(id, &mount, ids, options.access),
-            None => mount.mount(self.interface),
+        let attempt = || match (&self.options.mount_program, &options.ids) {
+            (Some(program), ids) => program::mount(program, &mount, ids.as_ref()),
+            (None, Some(ids)) => self.mount_mapped(id, &mount, ids, options.access),
+            (None, None) => mount.mount(self.interface),
         };
         let first = match attempt() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -327,6 +339,12 @@ impl Driver for Overlay {
 
     fn unmount(&self, id: &LayerId) -> Result<(), DriverError> {
         let merged = self.mount_path(id);
+        if self.options.mount_program.is_some()
+            && let Ok(root) = open_directory(CWD, &merged)
+        {
+            // What the program still has must be seen by who mounts the layer next.
+            let _ = rustix::fs::syncfs(root);
+        }
         match rustix::mount::unmount(&merged, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),

@@ -11,6 +11,7 @@ mod forms;
 mod hostile;
 mod images;
 mod interop;
+mod programs;
 mod quotas;
 mod subvolumes;
 mod support;

@@ -171,7 +171,8 @@ impl OverlayMount {
         )?)
     }
 
-    fn data(&self, home: &Path) -> Vec<u8> {
+    /// The options of the classic call, with paths below `home`.
+    pub(super) fn data(&self, home: &Path) -> Vec<u8> {
         let mut data = b"lowerdir=".to_vec();
         for (index, lower) in self.lowers.iter().enumerate() {
             if index > 0 {

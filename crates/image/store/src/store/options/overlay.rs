@@ -12,6 +12,8 @@ pub(crate) struct OverlayOptions {
     pub(crate) mount_options: Vec<String>,
     pub(crate) skip_mount_home: bool,
     pub(crate) ignore_chown_errors: bool,
+    /// Mounts in place of the kernel.
+    pub(crate) mount_program: Option<PathBuf>,
     /// Of each container's layer.
     pub(crate) limits: ProjectLimits,
     pub(crate) additional_image_stores: Vec<PathBuf>,
@@ -36,10 +38,14 @@ impl OverlayOptions {
                     "additional layer stores are not used: layers are pulled"
                 ),
                 "use_composefs" if super::boolean(value) == Some(false) => {}
-                "mount_program" if value.is_empty() => {}
-                "mount_program" | "use_composefs" | "force_mask" => {
-                    return Err("not built yet".into());
+                "mount_program" => {
+                    parsed.mount_program = Some(PathBuf::from(value)).filter(|_| !value.is_empty());
+                    let missing = |program: &PathBuf| !program.is_file();
+                    if parsed.mount_program.as_ref().is_some_and(missing) {
+                        return Err("there is no such program".into());
+                    }
                 }
+                "use_composefs" | "force_mask" => return Err("not built".into()),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -90,7 +96,9 @@ mod tests {
         for option in [
             "overlay.size=much",
             "overlay.inodes=1K",
-            "overlay.mount_program=/usr/bin/fuse-overlayfs",
+            "overlay.mount_program=/no/such/program",
+            "overlay.force_mask=shared",
+            "overlay.use_composefs=true",
             "overlay.x=1",
             "overlay.x.y=1",
             "nonsense",
