@@ -14,7 +14,6 @@
 
 pub mod allocator;
 pub mod bpf;
-pub mod btrfs;
 pub mod descriptors;
 pub mod ethtool;
 mod ioctl;
@@ -24,10 +23,11 @@ pub mod messages;
 pub mod mount_attributes;
 mod process;
 pub mod program_pages;
-pub mod project_quota;
 pub mod seccomp;
+mod storage;
 mod syscall;
 
 pub use process::{
     clone, exec, fork, keyring, namespaces, reap, scheduling, signals, working_directory,
 };
+pub use storage::{block_device, btrfs, device_mapper, project_quota};

@@ -1,11 +1,15 @@
 //! The seam between records and the ways of keeping layer content.
 
 pub(crate) mod btrfs;
+mod content;
+pub(crate) mod devicemapper;
 pub(crate) mod home;
 pub(crate) mod overlay;
 mod quota;
 mod tree;
 pub(crate) mod vfs;
+
+pub use self::content::LayerContent;
 
 use crate::layers::id::is_hex_id;
 use crate::{LayerId, LayerUsage, MountIds, MountOptions};
@@ -71,8 +75,8 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Moves everything of layer `id` into the directory `trash`; a layer that is not there is no error.
     fn discard(&self, id: &LayerId, trash: &Path) -> Result<(), DriverError>;
 
-    /// The directory with the content that layer `id` itself adds.
-    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError>;
+    /// The directory with the content that layer `id` itself adds, or all it shows where a driver does not know that.
+    fn content(&self, id: &LayerId) -> Result<LayerContent, DriverError>;
 
     /// What layer `id` has, where the file system keeps count of it; `None` where it must be walked.
     fn counted_usage(&self, _id: &LayerId) -> Result<Option<LayerUsage>, DriverError> {
@@ -155,6 +159,14 @@ pub enum DriverError {
         driver: &'static str,
         /// The root of the store.
         path: PathBuf,
+    },
+    /// The store cannot be used with this driver.
+    #[error("storage driver {driver}: {problem}")]
+    Unusable {
+        /// The driver.
+        driver: &'static str,
+        /// Why not.
+        problem: String,
     },
     /// Layers cannot be limited where they are.
     #[error("limit layers in {path} by project quotas: {problem}")]

@@ -13,9 +13,8 @@ pub use search::{LayerFile, LayerFileError};
 pub use stage::{LayerStaging, NewLayer};
 
 use crate::records::RecordsError;
-use crate::{LayerId, LayerRecord, Store};
+use crate::{LayerContent, LayerId, LayerRecord, Store};
 use crioxide_names::Digest;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Store {
@@ -48,8 +47,8 @@ impl Store {
         self.matching_layers(|layer| layer.compressed_diff_digest == digest.as_str())
     }
 
-    /// The directory with the content that the layer itself adds.
-    pub fn layer_content(&self, id: &LayerId) -> Result<PathBuf, LayerError> {
+    /// The directory with the content that the layer itself adds, or with all it shows by drivers of whole trees.
+    pub fn layer_content(&self, id: &LayerId) -> Result<LayerContent, LayerError> {
         Ok(self.driver.content(id)?)
     }
 

@@ -23,7 +23,7 @@ mod unpack;
 mod upkeep;
 
 pub use containers::{ContainerError, NewContainer};
-pub use driver::DriverError;
+pub use driver::{DriverError, LayerContent};
 pub use images::{BigData, ImageError, NewImage};
 pub use layers::id::{LayerId, ParseLayerIdError};
 pub use layers::{LayerError, LayerFile, LayerFileError, LayerStaging, NewLayer};

@@ -6,6 +6,7 @@ pub(crate) mod layout;
 pub(crate) mod options;
 
 use crate::driver::btrfs::Btrfs;
+use crate::driver::devicemapper::Devicemapper;
 use crate::driver::overlay::Overlay;
 use crate::driver::vfs::Vfs;
 use crate::driver::{Driver, DriverError, LayerUse};
@@ -14,7 +15,9 @@ use crate::records::{RecordFile, Records, RecordsError};
 use crate::staging::reaper::Reaper;
 use crate::staging::{StagingArea, StagingError};
 use crate::store::layout::Layout;
-use crate::store::options::{BtrfsOptions, DriverOptionError, OverlayOptions, VfsOptions};
+use crate::store::options::{
+    BtrfsOptions, DevicemapperOptions, DriverOptionError, OverlayOptions, VfsOptions,
+};
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;
@@ -294,6 +297,17 @@ fn driver(
                 homes(foreign_roots),
                 options,
             )?)
+        }
+        "devicemapper" => {
+            let alone = layout.image_store.is_none() && foreign_roots.is_empty();
+            if !alone {
+                return Err(OpenError::UnsupportedDriver {
+                    driver: layout.driver.to_owned(),
+                    reason: "it has no image store and no additional stores: all layers are in one pool",
+                });
+            }
+            let options = DevicemapperOptions::parse(options)?;
+            Box::new(Devicemapper::open(home, options)?)
         }
         "vfs" => {
             let options = VfsOptions::parse(options)?;

@@ -12,7 +12,7 @@ use super::home::PrivateHome;
 use super::quota::Projects;
 use super::tree::open_directory;
 use super::{
-    Driver, DriverError, LayerUse, RootMode, accept_missing, layers_in, move_away,
+    Driver, DriverError, LayerContent, LayerUse, RootMode, accept_missing, layers_in, move_away,
     move_in, sync_directory,
 };
 use crate::store::options::OverlayOptions;
@@ -300,8 +300,10 @@ impl Driver for Overlay {
         }))
     }
 
-    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {
-        Ok(self.require_home_of(id)?.join(id).join("diff"))
+    fn content(&self, id: &LayerId) -> Result<LayerContent, DriverError> {
+        Ok(LayerContent::at(
+            self.require_home_of(id)?.join(id).join("diff"),
+        ))
     }
 
     fn mount_path(&self, id: &LayerId) -> PathBuf {

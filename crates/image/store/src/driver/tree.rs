@@ -25,7 +25,7 @@ use rustix::mount::{
 };
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -160,7 +160,10 @@ impl Homes {
 }
 
 /// What the mount is to be like. Its label is not among it: a bound mount has the labels of its files.
-fn attributes(id: &LayerId, options: &MountOptions) -> Result<MountAttrFlags, DriverError> {
+pub(super) fn attributes(
+    id: &LayerId,
+    options: &MountOptions,
+) -> Result<MountAttrFlags, DriverError> {
     let unsupported = |option: &str| DriverError::MountOption {
         id: id.to_string(),
         option: option.to_owned(),
@@ -190,7 +193,16 @@ fn bind(
     ids: Option<&MountIds>,
 ) -> io::Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, content, flags)?;
+    attach(&open_tree(CWD, content, flags)?, target, set, ids)
+}
+
+/// Mounts a tree that is in no directory at `target`.
+pub(super) fn attach(
+    tree: &OwnedFd,
+    target: &Path,
+    set: MountAttrFlags,
+    ids: Option<&MountIds>,
+) -> io::Result<()> {
     let clear = match set.contains(MountAttrFlags::MOUNT_ATTR_NOATIME) {
         true => MountAttrFlags::MOUNT_ATTR__ATIME,
         false => MountAttrFlags::empty(),
@@ -209,11 +221,11 @@ fn bind(
         change = change.id_mapped_by(namespace.as_fd());
     }
     if !change.is_empty() {
-        change.apply(&tree, Reach::Single)?;
+        change.apply(tree, Reach::Single)?;
     }
     let place = open_directory(CWD, target)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(move_mount(&tree, "", &place, "", flags)?)
+    Ok(move_mount(tree, "", &place, "", flags)?)
 }
 
 pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), DriverError> {

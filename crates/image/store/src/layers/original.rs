@@ -23,6 +23,6 @@ impl Store {
         let content = self
             .layer_content(id)
             .map_err(|error: LayerError| unavailable(std::io::Error::other(error)))?;
-        Ok(LayerTar::new(tar_split, InRoot::open(content)?))
+        Ok(LayerTar::new(tar_split, InRoot::open(&*content)?))
     }
 }

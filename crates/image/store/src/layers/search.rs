@@ -64,7 +64,7 @@ impl Store {
     pub fn open_layer_file(&self, file: &LayerFile) -> Result<File, LayerFileError> {
         let root = self.driver.content(&file.layer)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(InRoot::open(root)?.open_file(&file.path, flags)?)
+        Ok(InRoot::open(&*root)?.open_file(&file.path, flags)?)
     }
 }
 

@@ -25,12 +25,13 @@ pub(super) fn choose(name: &str, graph_root: &Path) -> Result<&'static str, Open
         "overlay" | "overlay2" => Ok("overlay"),
         "btrfs" => Ok("btrfs"),
         "vfs" => Ok("vfs"),
+        "devicemapper" => Ok("devicemapper"),
         "aufs" => match kernel_has("aufs") {
             true => refuse("not built yet"),
             false => refuse("the kernel has no aufs"),
         },
-        "devicemapper" | "zfs" => refuse("not built yet"),
-        _ => refuse("unknown, expected overlay, btrfs or vfs"),
+        "zfs" => refuse("not built yet"),
+        _ => refuse("unknown, expected overlay, btrfs, devicemapper or vfs"),
     }
 }
 
@@ -64,6 +65,9 @@ mod tests {
         assert_eq!(choose(""), Ok("overlay"));
         std::fs::create_dir(root.path().join("vfs")).unwrap();
         assert_eq!(choose(""), Ok("overlay"));
+        let past = tempfile::tempdir().unwrap();
+        std::fs::create_dir(past.path().join("devicemapper")).unwrap();
+        assert_eq!(super::choose("", past.path()).unwrap(), "devicemapper");
         std::fs::create_dir(root.path().join("btrfs")).unwrap();
         assert_eq!(choose(""), Ok("btrfs"));
         std::fs::create_dir(root.path().join("devicemapper")).unwrap();
@@ -76,7 +80,7 @@ mod tests {
 
     #[test]
     fn drivers_that_cannot_be_used_are_refused_and_their_stores_left_alone() {
-        for driver in ["aufs", "devicemapper", "zfs"] {
+        for driver in ["aufs", "zfs"] {
             let root = tempfile::tempdir().unwrap();
             std::fs::create_dir(root.path().join(driver)).unwrap();
             for name in ["", driver] {

@@ -174,7 +174,11 @@ impl File {
             "" | "overlay2" => "overlay",
             other => other,
         };
-        let own = options.rest.get(name).and_then(toml::Value::as_table);
+        let table = match name {
+            "devicemapper" => "thinpool",
+            other => other,
+        };
+        let own = options.rest.get(table).and_then(toml::Value::as_table);
         let shared = SHARED_KEYS
             .iter()
             .filter_map(|&key| Some((key, options.rest.get(key)?)));

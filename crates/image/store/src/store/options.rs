@@ -1,12 +1,14 @@
 //! What a store is opened with.
 
 mod btrfs;
+mod devicemapper;
 mod entries;
 mod overlay;
 mod size;
 mod vfs;
 
 pub(crate) use self::btrfs::BtrfsOptions;
+pub(crate) use self::devicemapper::DevicemapperOptions;
 pub(crate) use self::overlay::OverlayOptions;
 pub(crate) use self::vfs::VfsOptions;
 
@@ -22,7 +24,7 @@ pub struct StoreOptions {
     pub run_root: PathBuf,
     /// A second root for images and their layers; `None` keeps them below `graph_root`.
     pub image_store: Option<PathBuf>,
-    /// Name of the storage driver: `overlay` (also `overlay2`), `btrfs` or `vfs`; empty takes the one
+    /// Name of the storage driver: `overlay` (also `overlay2`), `btrfs`, `devicemapper` or `vfs`; empty takes the one
     /// that the store was made with, or overlay.
     pub driver: String,
     /// `<driver>.<key>=<value>` entries in the order of precedence: a later one wins.

@@ -56,10 +56,10 @@ impl Store {
         }
         let path = self.driver.content(id)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&path, flags, Mode::empty());
+        let root = rustix::fs::open(&*path, flags, Mode::empty());
         let walked = root.and_then(|root| walk(root, flags));
         walked.map_err(|error| UsageError::Io {
-            path,
+            path: path.to_path_buf(),
             source: error.into(),
         })
     }

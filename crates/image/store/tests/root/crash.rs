@@ -16,8 +16,7 @@ pub(crate) fn leftovers_of_every_kind_are_collected(driver: &str) {
     let id = image(&store, "example.org/kept:1", &[&tar()]);
     let kept = crate::containers::container(&store, "kept", None);
     let unknown = LayerId::generate();
-    let layer = store.layer_directory("graph", unknown.as_str());
-    std::fs::create_dir_all(layer.join("diff")).unwrap();
+    store.leave_layer(unknown.as_str());
     for path in [
         "graph/{driver}-containers",
         "graph/{driver}-images",
@@ -57,7 +56,8 @@ pub(crate) fn leftovers_of_every_kind_are_collected(driver: &str) {
     assert!(
         store.image(id.as_str()).unwrap().is_some() && store.container(&kept.id).unwrap().is_some()
     );
-    assert!(store.check(CheckDepth::Digests).unwrap().is_empty());
+    let findings = store.check(CheckDepth::Digests).unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
 }
 
 pub(crate) fn a_layer_without_its_container_is_collected(driver: &str) {
@@ -89,8 +89,7 @@ pub(crate) fn half_made_layers_are_removed_when_the_store_is_opened(driver: &str
     image(&store, "example.org/kept:1", &[&tar()]);
     let path = store.path("graph/{driver}-layers/layers.json");
     let half = LayerId::generate();
-    let half_made = store.layer_directory("graph", half.as_str());
-    std::fs::create_dir_all(half_made.join("diff")).unwrap();
+    let half_made = store.leave_layer(half.as_str());
     let text = std::fs::read_to_string(&path).unwrap();
     let record = format!(
         r#",{{"id":"{half}","created":"0001-01-01T00:00:00Z","flags":{{"incomplete":true}}}}]"#
@@ -137,7 +136,7 @@ pub(crate) fn damage_is_found(driver: &str) {
         findings.contains("changed") && findings.contains(&layer),
         "{findings}"
     );
-    std::fs::remove_dir_all(diff).unwrap();
+    std::fs::remove_dir_all(&*diff).unwrap();
     assert!(
         format!("{:?}", store.check(CheckDepth::Presence).unwrap())
             .contains("directory is missing")

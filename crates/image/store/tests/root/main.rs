@@ -16,6 +16,7 @@ mod quotas;
 mod subvolumes;
 mod support;
 mod tree;
+mod volumes;
 
 /// Declares the tests for each driver.
 macro_rules! contract {
@@ -23,6 +24,7 @@ macro_rules! contract {
         contract!(@driver overlay $($module::$test),*);
         contract!(@driver vfs $($module::$test),*);
         contract!(@driver btrfs $($module::$test),*);
+        contract!(@driver devicemapper $($module::$test),*);
     };
     (@driver $driver:ident $($module:ident::$test:ident),*) => {
         mod $driver {
@@ -46,7 +48,6 @@ contract! {
     crash::a_layer_without_its_container_is_collected,
     crash::half_made_layers_are_removed_when_the_store_is_opened,
     crash::a_failed_unpack_leaves_nothing,
-    crash::damage_is_found,
     forms::trees_survive_every_format_of_gnu_tar,
     forms::sparse_files_survive_every_version,
     forms::extended_attributes_and_capabilities_are_kept,
@@ -57,10 +58,32 @@ contract! {
     images::names_move_and_leave_their_history,
     images::deleting_takes_the_layers_that_nothing_else_needs,
     images::equal_layers_are_stored_once_even_when_committed_at_the_same_time,
-    images::images_of_an_additional_store_are_used_and_not_changed,
-    images::an_image_store_holds_images_and_their_layers_apart_from_containers,
-    interop::podman_lists_inspects_and_runs_our_image,
-    interop::skopeo_copies_our_layers_out_bit_for_bit,
-    interop::we_read_and_use_what_skopeo_and_buildah_wrote,
-    interop::both_write_at_the_same_time_and_nothing_is_lost,
+}
+
+/// With drivers that keep layers in directories: these are damaged, lie below several roots, and other tools know them.
+mod directories {
+    contract!(@driver overlay
+        crash::damage_is_found,
+        images::images_of_an_additional_store_are_used_and_not_changed,
+        images::an_image_store_holds_images_and_their_layers_apart_from_containers,
+        interop::podman_lists_inspects_and_runs_our_image,
+        interop::skopeo_copies_our_layers_out_bit_for_bit,
+        interop::we_read_and_use_what_skopeo_and_buildah_wrote,
+        interop::both_write_at_the_same_time_and_nothing_is_lost);
+    contract!(@driver vfs
+        crash::damage_is_found,
+        images::images_of_an_additional_store_are_used_and_not_changed,
+        images::an_image_store_holds_images_and_their_layers_apart_from_containers,
+        interop::podman_lists_inspects_and_runs_our_image,
+        interop::skopeo_copies_our_layers_out_bit_for_bit,
+        interop::we_read_and_use_what_skopeo_and_buildah_wrote,
+        interop::both_write_at_the_same_time_and_nothing_is_lost);
+    contract!(@driver btrfs
+        crash::damage_is_found,
+        images::images_of_an_additional_store_are_used_and_not_changed,
+        images::an_image_store_holds_images_and_their_layers_apart_from_containers,
+        interop::podman_lists_inspects_and_runs_our_image,
+        interop::skopeo_copies_our_layers_out_bit_for_bit,
+        interop::we_read_and_use_what_skopeo_and_buildah_wrote,
+        interop::both_write_at_the_same_time_and_nothing_is_lost);
 }

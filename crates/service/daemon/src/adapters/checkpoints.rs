@@ -109,7 +109,9 @@ fn changes_of(store: &Store, id: &ContainerId) -> PortResult<PathBuf> {
     }
     let record = store.container(id.as_str())?;
     let record = record.ok_or_else(|| format!("the store has no container {id}"))?;
-    Ok(store.layer_content(&LayerId::parse(&record.layer)?)?)
+    // Of overlay it is always there.
+    let content = store.layer_content(&LayerId::parse(&record.layer)?)?;
+    Ok(content.to_path_buf())
 }
 
 /// `bind.mounts`, by which a restore elsewhere makes sources of the right type.

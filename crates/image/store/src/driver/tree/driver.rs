@@ -1,7 +1,7 @@
 //! What all drivers of whole trees do alike.
 
 use super::{ADDED, Homes, WHOLE, label};
-use crate::driver::{Driver, DriverError, LayerUse, RootMode};
+use crate::driver::{Driver, DriverError, LayerContent, LayerUse, RootMode};
 use crate::{LayerId, MountIds, MountOptions};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -101,8 +101,8 @@ impl<D: TreeDriver> Driver for D {
         self.homes().discard(id, trash)
     }
 
-    fn content(&self, id: &LayerId) -> Result<PathBuf, DriverError> {
-        self.homes().content(id)
+    fn content(&self, id: &LayerId) -> Result<LayerContent, DriverError> {
+        self.homes().content(id).map(LayerContent::at)
     }
 
     fn mount_path(&self, id: &LayerId) -> PathBuf {
