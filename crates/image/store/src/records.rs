@@ -149,7 +149,7 @@ impl<R: Record> Records<R> {
         Ok(Transaction::new(self, guards, tokens, table))
     }
 
-    /// Removes what writers that were killed left beside the files.
+    /// Removes what writers that were killed left beside the files, and writes files anew that others could not read.
     pub(crate) fn remove_leftovers(&self) -> Result<(), RecordsError> {
         let mut guards = Vec::with_capacity(self.locks.len());
         for lock in &self.locks {
@@ -166,6 +166,11 @@ impl<R: Record> Records<R> {
                 }
             })?;
         }
+        drop(guards);
+        let mut records = self.write()?;
+        if records.table().is_repaired() {
+            records.save()?;
+        }
         Ok(())
     }
 
@@ -174,13 +179,28 @@ impl<R: Record> Records<R> {
         for (index, file) in self.files.iter().enumerate() {
             match read_limited(&file.path, MAX_RECORDS_FILE) {
                 Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => table
-                    .load(&bytes, index)
-                    .map_err(|source| RecordsError::Parse {
-                        path: file.path.clone(),
-                        kind: R::KIND,
-                        source,
-                    })?,
+                Ok(bytes) => {
+                    let before = table.clone();
+                    match table.load(&bytes, index) {
+                        Ok(()) => {}
+                        Err(error) if file.sync == Sync::None && is_torn(&bytes, &error) => {
+                            tracing::warn!(
+                                "{} was lost in a power cut, with the {} records in it",
+                                file.path.display(),
+                                R::KIND
+                            );
+                            table = before;
+                            table.mark_repaired();
+                        }
+                        Err(source) => {
+                            return Err(RecordsError::Parse {
+                                path: file.path.clone(),
+                                kind: R::KIND,
+                                source,
+                            });
+                        }
+                    }
+                }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -219,6 +239,12 @@ impl<R: Record> Records<R> {
     fn cache(&self) -> MutexGuard<'_, Option<Cached<R>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this is what a power cut makes of a file whose content was never flushed: blocks that are missing, inside or at
+/// the end. JSON has no NUL.
+fn is_torn(bytes: &[u8], error: &serde_json::Error) -> bool {
+    error.is_eof() || bytes.contains(&0)
 }
 
 impl<R> Cached<R> {

@@ -63,6 +63,11 @@ impl<R: Record> Table<R> {
         self.repaired
     }
 
+    /// Some records were lost: the files are to be written anew.
+    pub(super) fn mark_repaired(&mut self) {
+        self.repaired = true;
+    }
+
     pub(crate) fn mark_saved(&mut self) {
         self.repaired = false;
     }

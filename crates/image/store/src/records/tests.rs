@@ -114,3 +114,29 @@ fn damage_is_an_error_that_names_the_file() {
     let error = records(dir.path()).read().unwrap_err();
     assert!(error.to_string().contains("layers.json"), "{error}");
 }
+
+#[test]
+fn what_a_power_cut_tore_is_lost_if_it_may_be_and_written_anew() {
+    let torn: [&[u8]; 3] = [&[0; 40], br#"[{"id":"b","#, b"[\0\0\0]"];
+    for bytes in torn {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ours = records(dir.path());
+        ours.files[0].sync = Sync::Data;
+        let mut first = ours.write().unwrap();
+        first.insert(layer("a", &[]), 0).unwrap();
+        first.insert(layer("b", &[]), 1).unwrap();
+        first.save().unwrap();
+        drop(first);
+        let volatile = dir.path().join("volatile-layers.json");
+        fs::write(&volatile, bytes).unwrap();
+        let mut fresh = records(dir.path());
+        fresh.files[0].sync = Sync::Data;
+        fresh.remove_leftovers().unwrap();
+        let left = fresh.read().unwrap();
+        assert!(left.get("a").is_some() && left.get("b").is_none());
+        assert_eq!(fs::read_to_string(&volatile).unwrap(), "[]");
+        // What was flushed cannot be torn by that.
+        fs::write(dir.path().join("layers.json"), bytes).unwrap();
+        assert!(fresh.read().is_err());
+    }
+}
