@@ -16,6 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// So often the files may be replaced while they are read; then they are read under their locks.
+const GLANCES: usize = 5;
 /// More than any node's records; a larger file is damage, not data.
 const MAX_RECORDS_FILE: u64 = 1 << 30;
 
@@ -68,23 +70,32 @@ impl<R: Record> Records<R> {
         }
     }
 
-    /// What the files hold, without waiting for a writer that is at work: for those who only look.
+    /// What the files hold, without waiting for a writer that is at work, who may wait for a disk: for those who only look.
     ///
     /// Files are replaced, never changed, and so one that is the same holds the same.
     pub(crate) fn glance(&self) -> Result<Arc<Table<R>>, RecordsError> {
-        let stamps = self.stamps()?;
-        let same = self
-            .latest()
-            .as_ref()
-            .filter(|latest| latest.stamps == stamps)
-            .map(|latest| Arc::clone(&latest.table));
-        match same {
-            Some(table) => Ok(table),
-            None => self.read_while(|table| {
-                self.publish(Arc::clone(&table))?;
-                Ok(table)
-            }),
+        let mut stamps = self.stamps()?;
+        for _ in 0..GLANCES {
+            let known = self.latest();
+            if let Some(latest) = known.as_ref().filter(|latest| latest.stamps == stamps) {
+                return Ok(Arc::clone(&latest.table));
+            }
+            drop(known);
+            let table = Arc::new(self.load()?);
+            let after = self.stamps()?;
+            if after == stamps {
+                *self.latest() = Some(Latest {
+                    stamps,
+                    table: Arc::clone(&table),
+                });
+                return Ok(table);
+            }
+            stamps = after;
         }
+        self.read_while(|table| {
+            self.publish(Arc::clone(&table))?;
+            Ok(table)
+        })
     }
 
     /// A consistent snapshot of all records.
