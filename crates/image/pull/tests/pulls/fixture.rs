@@ -30,6 +30,24 @@ impl Fixture {
 
     /// With the store in a directory of the caller's.
     pub(crate) fn at(directory: &Path, driver: &str, conf: &str) -> Self {
+        Self::patient(directory, driver, conf, Duration::from_secs(2))
+    }
+
+    /// With so much time for each answer of a registry.
+    pub(crate) fn patient(directory: &Path, driver: &str, conf: &str, limit: Duration) -> Self {
+        Self::with(directory, driver, conf, |settings| {
+            settings.client.response_timeout = limit;
+            settings.client.progress_timeout = limit;
+        })
+    }
+
+    /// With further settings.
+    pub(crate) fn with(
+        directory: &Path,
+        driver: &str,
+        conf: &str,
+        set: impl FnOnce(&mut PullSettings),
+    ) -> Self {
         let path = |name: &str| directory.join(name);
         let store = Arc::new(open(directory, driver));
         std::fs::write(path("registries.conf"), conf).unwrap();
@@ -57,6 +75,7 @@ impl Fixture {
             },
             ..ClientSettings::default()
         };
+        set(&mut settings);
         let puller = Puller::new(settings).unwrap();
         Self {
             directory: directory.to_owned(),

@@ -11,7 +11,6 @@ mod fixture;
 mod formats;
 mod good;
 mod image;
-mod kills;
-mod power;
 mod server;
+mod survival;
 mod trust;

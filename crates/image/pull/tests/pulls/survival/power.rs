@@ -1,14 +1,16 @@
 //! The two halves of a power cut: pulls, removals and containers until the power goes, and what is left of them. They run in a
 //! virtual machine whose power `vmrun powercut` cuts (see docs/testing.md); as tests they do nothing.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use super::kills::state::State;
+use super::kills::{CONTAINER, create};
 use crate::fixture::{Fixture, insecure};
 use crate::image::{Image, Packing, digest, noise, tar};
-use crate::kills::state::State;
-use crate::kills::{CONTAINER, create};
 use crate::server::{Reply, Request, Server};
 
 /// Where the store is; without it there is nothing to do.
@@ -18,6 +20,8 @@ const DRIVER: &str = "CRIOXIDE_TEST_DRIVER";
 const BEFORE: &str = "/run/vmrun/before";
 /// The registry has the same name on both halves.
 const HOST: &str = "127.0.0.1:5057";
+/// An emulated machine is slow, and its registry with it.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// So many images are kept.
 const KEPT: usize = 4;
 
@@ -28,7 +32,7 @@ async fn until_it_goes() {
         return;
     };
     let _server = registry().await;
-    let fixture = Fixture::at(&place, &driver, &insecure(HOST));
+    let fixture = Fixture::patient(&place, &driver, &insecure(HOST), PATIENCE);
     let mut promised = Vec::new();
     for number in 0_u32.. {
         fixture.pull(&name(number)).await.unwrap();
@@ -67,7 +71,7 @@ async fn after_it_came_back() {
     let possible: Vec<&Image> = others.iter().collect();
     State::of(&place, &driver, &required, &possible);
     let server = registry().await;
-    let fixture = Fixture::at(&place, &driver, &insecure(HOST));
+    let fixture = Fixture::patient(&place, &driver, &insecure(HOST), PATIENCE);
     for &number in &promised {
         fixture.pull(&name(number)).await.unwrap();
     }
@@ -118,13 +122,23 @@ fn name(number: u32) -> String {
 }
 
 async fn registry() -> Server {
-    Server::start_at(HOST, |request: &Request| {
+    let made: Mutex<HashMap<u32, Arc<Image>>> = Mutex::default();
+    Server::start_at(HOST, move |request: &Request| {
         let number = request
             .path
             .strip_prefix("/v2/app-")
             .and_then(|path| path.split('/').next());
         match number.and_then(|number| number.parse().ok()) {
-            Some(number) => image(number).answer(request),
+            Some(number) => {
+                let mut made = made.lock().unwrap();
+                made.retain(|&known, _| known + KEPT as u32 + 1 > number);
+                let image = made
+                    .entry(number)
+                    .or_insert_with(|| Arc::new(image(number)));
+                let image = Arc::clone(image);
+                drop(made);
+                image.answer(request)
+            }
             None => Reply::new(200, "{}"),
         }
     })

@@ -72,7 +72,7 @@ impl State {
 }
 
 /// The image's config, manifest and layers, as the registry has them.
-fn compare(store: &Store, image: &Image, known: &mut BTreeSet<String>) {
+pub(super) fn compare(store: &Store, image: &Image, known: &mut BTreeSet<String>) {
     let id = id(image);
     known.insert(id.as_str().to_owned());
     let record = store.image(id.as_str()).unwrap().unwrap();

@@ -4,6 +4,7 @@
 pub(crate) mod state;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use crioxide_names::{ContainerId, ImageId};
 use crioxide_pull::PullRequest;
 use crioxide_store::{LayerId, NewContainer, Store, Volatility};
 
-use crate::fixture::{Fixture, insecure, is_root};
+use crate::fixture::{Fixture, insecure, is_root, open};
 use crate::image::{Image, Packing, noise, tar};
 use crate::server::Server;
 use state::State;
@@ -87,10 +88,14 @@ async fn act(fixture: &Fixture, role: &str, host: &str) {
 }
 
 pub(crate) fn create(store: &Store, name: &str) {
+    create_as(store, name, CONTAINER);
+}
+
+fn create_as(store: &Store, name: &str, id: &str) {
     let image = store.image(name).unwrap().unwrap();
     let new = NewContainer {
-        id: ContainerId::parse(CONTAINER).unwrap(),
-        names: vec!["container".to_owned()],
+        id: ContainerId::parse(id).unwrap(),
+        names: vec![format!("container-{}", &id[..2])],
         image: image.id.clone(),
         parent_layer: Some(LayerId::parse(&image.layer).unwrap()),
         metadata: "{}".to_owned(),
@@ -112,6 +117,9 @@ fn before(role: &str) -> &'static [&'static str] {
         _ => &[],
     }
 }
+
+/// Of the process beside.
+const OTHER: &str = "d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0";
 
 async fn each_step(driver: &str, role: &str) {
     if !is_root() || !steps::possible() {
@@ -161,37 +169,52 @@ async fn each_step(driver: &str, role: &str) {
 /// Kills, while another program works on the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_buildah() {
-    if !is_root() || !steps::possible() || !program("buildah") {
+    if program("buildah") {
+        beside(Scene::buildah_container).await;
+    }
+}
+
+/// Kills, while another process of ours works on the store and reads what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_another_of_ours() {
+    beside(Scene::own_container).await;
+}
+
+/// Each way a process can change the store is killed at some steps and done then, while `other` goes on all the time.
+async fn beside(other: fn(&Scene)) {
+    if !is_root() || !steps::possible() {
         return;
     }
     let scene = Scene::new("overlay").await;
     let template = scene.copy("before");
-    let [pull, remove] = ["pull", "remove"].map(|role| (role, scene.steps(role)));
+    let roles = ["pull", "create", "delete", "remove"];
+    let steps = roles.map(|role| (role, scene.steps(role)));
     scene.put_back(&template);
     // What it leaves in any store is there before.
-    scene.buildah_container();
+    other(&scene);
     let first = scene.state();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let theirs = scope.spawn(|| {
             let mut rounds = 0;
             while !done.load(Ordering::Relaxed) {
-                scene.buildah_container();
+                other(&scene);
                 rounds += 1;
             }
             rounds
         });
-        for step in sample(&pull.1) {
-            scene.child(pull.0, Some(&step));
-            scene.child(pull.0, None);
-            for step in sample(&remove.1).iter().take(1) {
-                scene.child(remove.0, Some(step));
+        let samples = steps.map(|(role, steps)| (role, sample(&steps)));
+        let rounds = samples.iter().map(|(_, steps)| steps.len()).max();
+        for round in 0..rounds.unwrap_or_default() {
+            for (role, steps) in &samples {
+                scene.child(role, Some(&steps[round % steps.len()]));
+                // Fails where the killed one had come to its end.
+                scene.child(role, None);
             }
         }
         done.store(true, Ordering::Relaxed);
-        println!("{} containers of buildah meanwhile", theirs.join().unwrap());
+        println!("{} rounds of the other meanwhile", theirs.join().unwrap());
     });
-    scene.child("remove", None);
     assert_eq!(scene.state().difference(&first), "");
 }
 
@@ -250,7 +273,7 @@ impl Scene {
     fn command(&self, role: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "kills::child", "--nocapture"])
+            .args(["--exact", "survival::kills::child", "--nocapture"])
             .env(ROLE, role)
             .env(PLACE, self.place())
             .env(HOST, self.host())
@@ -280,6 +303,19 @@ impl Scene {
         self.buildah(&["from", "--name", "theirs", &self.kept()]);
         self.buildah(&["mount", "theirs"]);
         self.buildah(&["rm", "theirs"]);
+    }
+
+    /// A container of another process, made and deleted, and the kept image as it was.
+    fn own_container(&self) {
+        let store = open(&self.place(), &self.driver);
+        let (kept, _) = images();
+        state::compare(&store, &kept, &mut BTreeSet::new());
+        create_as(&store, &self.kept(), OTHER);
+        let made = store.container(OTHER).unwrap().unwrap();
+        let layer = LayerId::parse(&made.layer).unwrap();
+        let mounted = store.mount(&layer, &Default::default()).unwrap();
+        assert!(mounted.join("kept").exists());
+        store.delete_container(OTHER).unwrap();
     }
 
     fn buildah(&self, arguments: &[&str]) {
