@@ -1,7 +1,9 @@
 //! One image from a source into the store: manifest, config, layers, record.
 
 mod commit;
+mod disk;
 mod error;
+pub(crate) mod patience;
 mod resolve;
 mod schema1;
 
@@ -14,6 +16,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use error::CopyError;
+pub use patience::StallError;
 
 use crate::layer::encryption::{self, LayerKey};
 use crate::layer::locks::LayerLocks;
@@ -23,6 +26,7 @@ use crate::platform::Platform;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::Source;
 use crate::trust::Trust;
+use patience::{GivenUp, Patience, Pulse};
 use resolve::{Resolved, ResolvedImage};
 
 /// What all copies into one store share.
@@ -33,6 +37,8 @@ pub(crate) struct Copier {
     /// Layers that may be fetched at the same time, over all images.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) layer_locks: LayerLocks,
+    /// With the disk of the store.
+    pub(crate) patience: Arc<Patience>,
     /// Private keys for encrypted layers, read when there is one.
     pub(crate) decryption_keys: RwLock<PathBuf>,
 }
@@ -72,6 +78,7 @@ impl Copier {
         audience: Arc<Audience>,
         trust: &Trust,
     ) -> Result<CopiedImage, CopyError> {
+        self.patience.check()?;
         let (resolved, signatures) = resolve::resolve(&*source, &self.platform, trust).await?;
         let image = match resolved {
             Resolved::Image(mut image) => {
@@ -120,14 +127,14 @@ impl Copier {
             digest: image.top.digest.clone(),
         };
         // Runs to its end even if nobody waits any more: an image is recorded whole or not at all.
-        let committing = tokio::task::spawn_blocking(move || {
-            let result = commit::commit(&store, image, &ids, staged, names);
+        let pulse = Pulse::default();
+        let steps = pulse.clone();
+        let committing = self.patience.run(pulse, move || {
+            let result = commit::commit(&store, image, &ids, staged, names, &steps);
             drop(locks);
             result
         });
-        committing
-            .await
-            .map_err(|source| CopyError::Lost { source })??;
+        committing.await??;
         Ok(copied)
     }
 
@@ -162,7 +169,11 @@ impl Copier {
             let id = LayerId::of_content(slots.last().map(|slot| &slot.id), diff_id);
             let mut missing = None;
             if !self.has_layer(&id).await? {
-                let guard = self.layer_locks.acquire(&id).await;
+                // Whoever has it may wait for a disk that does not answer.
+                let guard = tokio::select! {
+                    guard = self.layer_locks.acquire(&id) => guard,
+                    stalled = self.patience.ends() => return Err(stalled.into()),
+                };
                 missing = (!self.has_layer(&id).await?).then_some(guard);
             }
             slots.push(Slot { id, missing });
@@ -172,8 +183,10 @@ impl Copier {
 
     async fn has_layer(&self, id: &LayerId) -> Result<bool, CopyError> {
         let (store, id) = (self.store.clone(), id.clone());
-        let found = tokio::task::spawn_blocking(move || store.layer(&id));
-        let found = found.await.map_err(|source| CopyError::Lost { source })?;
+        let looking = self
+            .patience
+            .run(Pulse::default(), move || store.layer(&id));
+        let found = looking.await?;
         let found = found.map_err(|source| CopyError::Store {
             source: Box::new(source.into()),
         })?;
@@ -231,6 +244,8 @@ impl Copier {
                 diff_id: wanted.diff_id,
                 key: wanted.key,
                 stop: stop.clone(),
+                patience: self.patience.clone(),
+                pulse: Pulse::default(),
             })
             .collect();
         tasks.sort_by_key(|task| std::cmp::Reverse(task.blob.size));
@@ -242,34 +257,38 @@ impl Copier {
                 task.run().await
             });
         }
-        collect(running, &stopper).await
+        self.collect(running, &stopper).await
     }
-}
 
-/// Waits for all layers. After the first failure the others are stopped, waited for, and what is staged is removed.
-async fn collect(
-    mut running: JoinSet<Result<StagedLayer, LayerError>>,
-    stopper: &watch::Sender<bool>,
-) -> Result<Vec<StagedLayer>, CopyError> {
-    let mut staged = Vec::new();
-    let mut failure: Option<CopyError> = None;
-    while let Some(joined) = running.join_next().await {
-        let failed = match joined {
-            Ok(Ok(layer)) => {
-                staged.push(layer);
-                continue;
+    /// Waits for all layers. After the first failure the others are stopped, waited for, and what is staged is removed.
+    async fn collect(
+        &self,
+        mut running: JoinSet<Result<StagedLayer, LayerError>>,
+        stopper: &watch::Sender<bool>,
+    ) -> Result<Vec<StagedLayer>, CopyError> {
+        let mut staged = Vec::new();
+        let mut failure: Option<CopyError> = None;
+        while let Some(joined) = running.join_next().await {
+            let failed = match joined {
+                Ok(Ok(layer)) => {
+                    staged.push(layer);
+                    continue;
+                }
+                Ok(Err(error)) => error.into(),
+                Err(source) => CopyError::Lost { source },
+            };
+            stopper.send_replace(true);
+            failure.get_or_insert(failed);
+        }
+        if let Some(failure) = failure {
+            // Removing trees takes time that async threads do not have.
+            let removing = self.patience.run(Pulse::default(), move || drop(staged));
+            if let Err(GivenUp::Stalled(error)) = removing.await {
+                tracing::warn!(%error, "what was staged goes when the disk answers");
             }
-            Ok(Err(error)) => error.into(),
-            Err(source) => CopyError::Lost { source },
-        };
-        stopper.send_replace(true);
-        failure.get_or_insert(failed);
+            return Err(failure);
+        }
+        staged.sort_by_key(|layer| layer.index);
+        Ok(staged)
     }
-    if let Some(failure) = failure {
-        // Removing trees takes time that async threads do not have.
-        tokio::task::spawn_blocking(move || drop(staged)).await.ok();
-        return Err(failure);
-    }
-    staged.sort_by_key(|layer| layer.index);
-    Ok(staged)
 }

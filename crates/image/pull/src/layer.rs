@@ -12,6 +12,7 @@ mod error;
 mod pipe;
 
 use std::io::Read;
+use std::pin::pin;
 use std::sync::Arc;
 
 use crioxide_names::Digest;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 pub(crate) use decompress::{decompress, detect};
 pub use error::LayerError;
 
+use crate::copy::patience::{Beating, GivenUp, Patience, Pulse};
 use crate::manifest::Descriptor;
 use crate::progress::{Audience, LayerState, ProgressEvent};
 use crate::source::{Blob, Source};
@@ -45,6 +47,10 @@ pub(crate) struct LayerTask {
     pub(crate) diff_id: Option<Digest>,
     /// Says when another layer of the image has failed.
     pub(crate) stop: StopSignal,
+    /// With the store's disk.
+    pub(crate) patience: Arc<Patience>,
+    /// Of the thread that unpacks.
+    pub(crate) pulse: Pulse,
 }
 
 /// Becomes true when the work is in vain.
@@ -62,7 +68,7 @@ pub(crate) struct StagedLayer {
 
 impl LayerTask {
     /// Fetches, verifies and unpacks the layer. Returns only when its thread has ended, so that after a failure nothing
-    /// is left.
+    /// is left; or when its disk does not answer, so that the thread cannot end.
     pub(crate) async fn run(self) -> Result<StagedLayer, LayerError> {
         self.report(0, LayerState::Fetching);
         let there = match self.take_tar().await? {
@@ -96,7 +102,8 @@ impl LayerTask {
             return Ok(None);
         };
         let (store, digest) = (self.store.clone(), self.blob.digest.clone());
-        let unpacking = move || unpack_tar(&store, &digest, tar);
+        let pulse = self.pulse.clone();
+        let unpacking = move || unpack_tar(&store, &digest, tar, pulse);
         let unpacked = self.unpack_while(async { Ok(()) }, unpacking).await?;
         Ok(Some(self.proven(unpacked).await?))
     }
@@ -106,31 +113,45 @@ impl LayerTask {
             blob = self.source.blob(&self.blob) => blob.map_err(|source| self.fetch_failed(source))?,
             () = self.stopped() => return Err(self.stop_error()),
         };
-        let (writer, reader) = pipe();
+        let (writer, reader) = pipe(&self.pulse);
         let (store, digest) = (self.store.clone(), self.blob.digest.clone());
-        let key = self.key.clone();
+        let (key, pulse) = (self.key.clone(), self.pulse.clone());
         let unpacking = move || match key {
-            None => unpack(&store, &digest, reader),
-            Some(key) => unpack_encrypted(&store, &digest, reader, &key),
+            None => unpack(&store, &digest, reader, pulse),
+            Some(key) => unpack_encrypted(&store, &digest, reader, &key, pulse),
         };
         self.unpack_while(self.feed(blob, writer), unpacking).await
     }
 
-    /// Unpacks on a thread while `feeding` gives it what it reads. Returns when both have ended.
+    /// Unpacks on a thread while `feeding` gives it what it reads. Returns when both have ended, or the disk does not answer.
     async fn unpack_while<T: Send + 'static>(
         &self,
         feeding: impl Future<Output = Result<(), Option<LayerError>>>,
         unpacking: impl FnOnce() -> Result<T, LayerError> + Send + 'static,
     ) -> Result<T, LayerError> {
-        let unpacking = tokio::task::spawn_blocking(unpacking);
-        let fed = tokio::select! {
-            fed = feeding => fed,
-            () = self.stopped() => Err(Some(self.stop_error())),
+        let feeding = async {
+            tokio::select! {
+                fed = feeding => fed,
+                () = self.stopped() => Err(Some(self.stop_error())),
+            }
         };
-        let unpacked = unpacking.await.map_err(|source| LayerError::Lost {
-            digest: self.blob.digest.clone(),
-            source,
-        })?;
+        let unpacking = self.patience.run(self.pulse.clone(), unpacking);
+        let (mut feeding, mut unpacking) = (pin!(feeding), pin!(unpacking));
+        let (fed, unpacked) = tokio::select! {
+            biased;
+            unpacked = &mut unpacking => {
+                let unpacked = unpacked.map_err(|reason| self.given_up(reason))?;
+                (feeding.await, unpacked)
+            }
+            fed = &mut feeding => {
+                // What went wrong there says more than what follows from it.
+                let unpacked = match (unpacking.await, fed) {
+                    (Err(_), Err(Some(error))) => return Err(error),
+                    (unpacked, fed) => (fed, unpacked.map_err(|reason| self.given_up(reason))?),
+                };
+                unpacked
+            }
+        };
         // When both failed, the reader failed because the feeder did, unless the feeder only lost its reader.
         match (fed, unpacked) {
             (Err(Some(error)), _) | (_, Err(error)) => Err(error),
@@ -151,7 +172,8 @@ impl LayerTask {
         let Some(wanted) = self.diff_id.as_ref().filter(|id| **id != summary.diff_id) else {
             return Ok((staging, summary));
         };
-        tokio::task::spawn_blocking(move || drop(staging))
+        self.patience
+            .run(self.pulse.clone(), move || drop(staging))
             .await
             .ok();
         Err(LayerError::WrongDiffId {
@@ -166,6 +188,14 @@ impl LayerTask {
         if stop.wait_for(|stop| *stop).await.is_err() {
             // Nobody is left to say so; then the whole task is being dropped.
             std::future::pending::<()>().await;
+        }
+    }
+
+    fn given_up(&self, reason: GivenUp) -> LayerError {
+        let digest = self.blob.digest.clone();
+        match reason {
+            GivenUp::Stalled(source) => LayerError::Stalled { digest, source },
+            GivenUp::Lost(source) => LayerError::Lost { digest, source },
         }
     }
 
@@ -240,12 +270,13 @@ fn unpack(
     store: &Store,
     digest: &Digest,
     reader: impl Read + Send,
+    pulse: Pulse,
 ) -> Result<(Unpacked, Option<Compression>), LayerError> {
     let (compression, tar) = decompress(reader).map_err(|source| LayerError::Decompress {
         digest: digest.clone(),
         source,
     })?;
-    Ok((unpack_tar(store, digest, tar)?, Some(compression)))
+    Ok((unpack_tar(store, digest, tar, pulse)?, Some(compression)))
 }
 
 fn unpack_encrypted(
@@ -253,13 +284,14 @@ fn unpack_encrypted(
     digest: &Digest,
     reader: PipeReader,
     key: &LayerKey,
+    pulse: Pulse,
 ) -> Result<(Unpacked, Option<Compression>), LayerError> {
     let failed = |source| LayerError::Decrypt {
         digest: digest.clone(),
         source,
     };
     let mut reader = DecryptingReader::new(reader, key).map_err(failed)?;
-    let unpacked = unpack(store, digest, &mut reader)?;
+    let unpacked = unpack(store, digest, &mut reader, pulse)?;
     reader.finish().map_err(failed)?;
     Ok(unpacked)
 }
@@ -268,12 +300,14 @@ fn unpack_tar(
     store: &Store,
     digest: &Digest,
     tar: impl Read + Send,
+    pulse: Pulse,
 ) -> Result<Unpacked, LayerError> {
     let store_failed = |source| LayerError::Store {
         digest: digest.clone(),
         source: Box::new(source),
     };
     let mut staging = store.stage_layer().map_err(store_failed)?;
+    let tar = Beating { inner: tar, pulse };
     let summary = staging.unpack(tar).map_err(store_failed)?;
     Ok((staging, summary))
 }

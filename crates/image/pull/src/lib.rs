@@ -22,7 +22,7 @@ mod trust;
 
 pub use artifacts::{ArtifactFile, ArtifactInfo, ArtifactStoreError, Artifacts};
 pub use config::{ContainerDefaults, ImageConfig, RootFs};
-pub use copy::CopyError;
+pub use copy::{CopyError, StallError};
 pub use error::{MirrorFailures, PullError};
 pub use images::{ImageInfo, ImageUser, Images, ImagesError, PinnedImages, Removal, VerifyError};
 pub use layer::LayerError;

@@ -17,6 +17,7 @@ pub use request::PullRequest;
 pub use settings::{PolicySource, PullSettings};
 
 use crate::artifacts::Artifacts;
+use crate::copy::patience::Patience;
 use crate::copy::{CopiedImage, Copier, CopyError};
 use crate::error::{MirrorFailures, PullError, chain};
 use crate::jobs::Jobs;
@@ -79,6 +80,7 @@ impl Puller {
             settings.store.graph_root(),
             &settings.additional_artifact_stores,
         );
+        let patience = Patience::new(settings.disk_timeout, settings.store.image_root());
         let inner = Inner {
             artifacts,
             copier: Copier {
@@ -87,6 +89,7 @@ impl Puller {
                 permits: Arc::new(Semaphore::new(settings.max_parallel_layers.max(1))),
                 layer_locks: LayerLocks::default(),
                 decryption_keys: RwLock::new(settings.decryption_keys),
+                patience,
             },
             client: RegistryClient::new(settings.client),
             auth: settings.auth_files,

@@ -167,6 +167,11 @@ impl Store {
         &self.layout.graph_root
     }
 
+    /// The root below which images are: the graph root, or the image store.
+    pub fn image_root(&self) -> &Path {
+        self.layout.image_root()
+    }
+
     /// The run root.
     pub fn run_root(&self) -> &Path {
         &self.layout.run_root

@@ -329,6 +329,7 @@ fn pull_settings(startup: &Startup, store: &Arc<Store>) -> PullSettings {
         // CRI-O counts from the pull's start: a registry that does not answer makes no progress either.
         settings.client.response_timeout = config.pull_progress_timeout;
         settings.client.progress_timeout = config.pull_progress_timeout;
+        settings.disk_timeout = config.pull_progress_timeout;
     }
     if let Some(file) = &config.signature_policy {
         settings.policy = PolicySource::File(file.clone());

@@ -3,6 +3,7 @@
 use crioxide_store::{BigData, LayerId, NewImage, NewLayer, Store};
 
 use super::CopyError;
+use super::patience::Pulse;
 use super::resolve::ResolvedImage;
 use crate::layer::{LayerError, StagedLayer};
 use crate::manifest::Descriptor;
@@ -19,11 +20,14 @@ pub(super) fn commit(
     ids: &[LayerId],
     staged: Vec<StagedLayer>,
     names: Vec<String>,
+    pulse: &Pulse,
 ) -> Result<(), CopyError> {
     if !staged.is_empty() {
         store.sync().map_err(|source| CopyError::Sync { source })?;
     }
+    pulse.beat();
     let committed = commit_layers(store, &image.layers, ids, staged)?;
+    pulse.beat();
     let recorded = record(store, image, ids.last(), names);
     if recorded.is_err() {
         undo(store, &committed);

@@ -1,5 +1,6 @@
 //! Why an image could not be copied into the store.
 
+use super::patience::{GivenUp, StallError};
 use crate::layer::LayerError;
 use crate::manifest::ManifestError;
 use crate::source::SourceError;
@@ -39,6 +40,9 @@ pub enum CopyError {
         /// Why.
         source: crioxide_store::StagingError,
     },
+    /// The store's disk does not answer.
+    #[error(transparent)]
+    Stalled(#[from] StallError),
     /// The artifact store cannot take it.
     #[error("store the artifact")]
     Artifacts {
@@ -59,9 +63,11 @@ impl CopyError {
         match self {
             Self::Source(_) | Self::Manifest(_) | Self::Config { .. } | Self::Policy(_) => true,
             Self::Layer(error) => error.blames_source(),
-            Self::Store { .. } | Self::Sync { .. } | Self::Artifacts { .. } | Self::Lost { .. } => {
-                false
-            }
+            Self::Store { .. }
+            | Self::Sync { .. }
+            | Self::Stalled(_)
+            | Self::Artifacts { .. }
+            | Self::Lost { .. } => false,
         }
     }
 
@@ -74,6 +80,15 @@ impl CopyError {
                 ..
             }) => Some(error),
             _ => None,
+        }
+    }
+}
+
+impl From<GivenUp> for CopyError {
+    fn from(reason: GivenUp) -> Self {
+        match reason {
+            GivenUp::Stalled(stalled) => Self::Stalled(stalled),
+            GivenUp::Lost(source) => Self::Lost { source },
         }
     }
 }

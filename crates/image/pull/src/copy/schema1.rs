@@ -6,6 +6,7 @@ use crioxide_names::{Algorithm, Digest};
 use crioxide_registry::ContentHasher;
 use crioxide_store::LayerId;
 
+use super::patience::Pulse;
 use super::resolve::{Manifests, ResolvedImage};
 use super::{Copier, CopyError, Wanted};
 use crate::layer::StagedLayer;
@@ -88,7 +89,7 @@ impl Copier {
     async fn known_layers(&self, layers: &[Descriptor]) -> Result<Vec<Digest>, CopyError> {
         let store = self.store.clone();
         let blobs: Vec<Digest> = layers.iter().map(|layer| layer.digest.clone()).collect();
-        let searching = tokio::task::spawn_blocking(move || {
+        let searching = self.patience.run(Pulse::default(), move || {
             let mut known = Vec::new();
             let mut below: Option<LayerId> = None;
             for blob in &blobs {
@@ -106,9 +107,7 @@ impl Copier {
             }
             Ok::<_, crioxide_store::LayerError>(known)
         });
-        let found = searching
-            .await
-            .map_err(|source| CopyError::Lost { source })?;
+        let found = searching.await?;
         found.map_err(|source| CopyError::Store {
             source: Box::new(source.into()),
         })

@@ -42,8 +42,6 @@ enum NotPartial {
     Source(#[from] SourceError),
     #[error(transparent)]
     Layer(#[from] LayerError),
-    #[error("a task ended")]
-    Lost(#[from] tokio::task::JoinError),
 }
 
 /// Unpacks the layer from what is there and the rest of the blob. `None`: it has to be fetched whole.
@@ -90,14 +88,14 @@ async fn attempt(
         reused = plan.reused_bytes,
         "fetching a part of the layer"
     );
-    let (writer, reader) = pipe();
+    let (writer, reader) = pipe(&task.pulse);
     let ranges = plan.ranges.clone();
     let tar = Assembled::new(tar_split, plan, reader, task.store.clone())
         .map_err(TocError::Decompress)?;
     let feeding = feed(task, ranges, total - missing.min(total), writer);
     let store = task.store.clone();
-    let digest = task.blob.digest.clone();
-    let unpacking = move || unpack_tar(&store, &digest, tar);
+    let (digest, pulse) = (task.blob.digest.clone(), task.pulse.clone());
+    let unpacking = move || unpack_tar(&store, &digest, tar, pulse);
     let unpacked = task.unpack_while(feeding, unpacking).await?;
     Ok(task.proven(unpacked).await?)
 }
@@ -111,11 +109,11 @@ async fn prepare(task: &LayerTask, places: Places) -> Result<(Plan, Bytes), NotP
     let (toc, tar_split) = (toc.concat(), Bytes::from(tar_split.concat()));
     let own = toc.len() as u64 + tar_split.len() as u64;
     let (store, split) = (task.store.clone(), tar_split.clone());
-    let planning = tokio::task::spawn_blocking(move || {
+    let planning = task.patience.run(task.pulse.clone(), move || {
         let toc = Toc::parse(&toc, &split, &places)?;
         Plan::make(toc, &split, &store)
     });
-    let plan = planning.await??;
+    let plan = planning.await.map_err(|reason| task.given_up(reason))??;
     let (missing, size) = (plan.missing() + own, task.blob.size);
     // Less than a tenth is not worth the many questions.
     if missing > size - size / 10 {

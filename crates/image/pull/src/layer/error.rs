@@ -2,6 +2,7 @@
 
 use crioxide_names::Digest;
 
+use crate::copy::StallError;
 use crate::source::SourceError;
 
 /// Why a layer could not be fetched, verified or unpacked. `digest` is that of its blob.
@@ -85,6 +86,14 @@ pub enum LayerError {
         /// What went wrong.
         source: Box<crioxide_store::LayerError>,
     },
+    /// The store's disk does not answer.
+    #[error("unpack layer `{digest}`")]
+    Stalled {
+        /// The blob.
+        digest: Digest,
+        /// How long it was waited for.
+        source: StallError,
+    },
     /// Another layer of the image failed first.
     #[error("layer `{digest}` is not needed any more")]
     Stopped {
@@ -104,6 +113,9 @@ pub enum LayerError {
 impl LayerError {
     /// Whether another source of the same image may do better.
     pub(crate) fn blames_source(&self) -> bool {
-        !matches!(self, Self::Store { .. } | Self::Lost { .. })
+        !matches!(
+            self,
+            Self::Store { .. } | Self::Stalled { .. } | Self::Lost { .. }
+        )
     }
 }

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::copy::patience::Pulse;
+
 /// Pieces under way. A piece is what a connection delivers at once, at most about 1 MiB.
 const DEPTH: usize = 16;
 
@@ -18,6 +20,8 @@ pub(crate) struct PipeReader {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     finished: bool,
+    /// Of the reading thread.
+    pulse: Pulse,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,7 @@ enum Piece {
 #[derive(Debug)]
 pub(crate) struct ReaderGone;
 
-pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
+pub(crate) fn pipe(pulse: &Pulse) -> (PipeWriter, PipeReader) {
     let (sender, pieces) = mpsc::channel(DEPTH);
     (
         PipeWriter(sender),
@@ -38,6 +42,7 @@ pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
             pieces,
             current: Bytes::new(),
             finished: false,
+            pulse: pulse.clone(),
         },
     )
 }
@@ -60,7 +65,7 @@ impl PipeWriter {
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.finished {
-            match self.pieces.blocking_recv() {
+            match self.pulse.wait(|| self.pieces.blocking_recv()) {
                 Some(Piece::Content(piece)) => self.current = piece,
                 Some(Piece::End) => self.finished = true,
                 None => {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crioxide_registry::{
     AuthFiles, ClientSettings, ConfPaths, LoadPolicyError, Policy, ShortNameMode,
@@ -35,6 +36,8 @@ pub struct PullSettings {
     pub decryption_keys: PathBuf,
     /// Directory for the unnamed copy of a compressed archive.
     pub scratch: PathBuf,
+    /// How long unpacking and recording may go on without getting further, because the store's disk does not answer.
+    pub disk_timeout: Duration,
     /// Roots with artifacts that are only read, before our own.
     pub additional_artifact_stores: Vec<PathBuf>,
 }
@@ -65,6 +68,7 @@ impl PullSettings {
             max_parallel_layers: std::thread::available_parallelism().map_or(2, |n| n.get().max(2)),
             decryption_keys: "/etc/crio/keys".into(),
             scratch: "/var/tmp".into(),
+            disk_timeout: Duration::from_secs(60),
             additional_artifact_stores: Vec::new(),
         }
     }

@@ -65,7 +65,7 @@ impl Layout {
         self.layers().join(layer)
     }
 
-    fn image_root(&self) -> &Path {
+    pub(crate) fn image_root(&self) -> &Path {
         self.image_store.as_deref().unwrap_or(&self.graph_root)
     }
 
