@@ -6,16 +6,17 @@ use crate::{check, suite, vm};
 
 type Part = (&'static str, fn() -> Result<()>);
 
-/// The checks, the tests, and the smoke suite in VMs. All run even if one fails, so that one run shows everything.
+/// The checks, the tests, the smoke suite in VMs, and power cuts. All run even if one fails, so that one run shows everything.
 ///
 /// # Errors
 /// When one of them failed.
 pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
-    let parts: [Part; 3] = [
+    let parts: [Part; 4] = [
         ("check", check::run),
         ("test", || suite::run(&[])),
         ("vm smoke", vm::smoke_in_ci),
+        ("power cuts", vm::powercuts_in_ci),
     ];
     for (name, part) in parts {
         println!("\n=== {name}");

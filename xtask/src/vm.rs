@@ -1,5 +1,7 @@
 //! `cargo xtask vm`: the VM tier, for what the build machine itself cannot show (see tests/vm/README.md).
 
+mod powercut;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -120,13 +122,15 @@ const TIMED_OUT: i32 = 124;
 /// For making the guest image.
 const IMAGE_SECONDS: &str = "900";
 
-/// `build`, `smoke` or `run ...`.
+/// `build`, `smoke`, `run ...` or `powercut ...`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     match options.first().map(String::as_str) {
         Some("build") => run_command(vmrun().arg("build")),
         Some("smoke") => smoke(),
-        Some("run") => run_command(vmrun().args(options)),
-        _ => bail!("say `vm build`, `vm smoke` or `vm run [options] -- COMMAND`"),
+        Some("run" | "powercut") => run_command(vmrun().args(options)),
+        _ => bail!(
+            "say `vm build`, `vm smoke`, `vm run [options] -- COMMAND` or `vm powercut [options] --check CHECK -- COMMAND`"
+        ),
     }
 }
 
@@ -145,6 +149,20 @@ pub(crate) fn smoke_in_ci() -> Result<()> {
         Ok(()) => smoke_on_all_hosts(IN_CI),
         Err(reason) => {
             println!("skipped: vm smoke: {reason:#}");
+            Ok(())
+        }
+    }
+}
+
+/// A few power cuts; skipped, with the reason, where no VM can run.
+///
+/// # Errors
+/// When one did damage.
+pub(crate) fn powercuts_in_ci() -> Result<()> {
+    match usable() {
+        Ok(()) => powercut::run(),
+        Err(reason) => {
+            println!("skipped: power cuts: {reason:#}");
             Ok(())
         }
     }
