@@ -22,4 +22,6 @@ pub use in_root::{InRoot, InRootError};
 pub use in_turn::write_in_turn;
 pub use limited::{ReadLimitedError, read_limited, read_to_string_limited};
 pub use lock_file::{LockFile, LockFileError};
-pub use record_lock::{LockAccess, ReadGuard, RecordLock, RecordLockError, Token, WriteGuard};
+pub use record_lock::{
+    Hold, LockAccess, ReadGuard, RecordLock, RecordLockError, Token, WriteGuard,
+};

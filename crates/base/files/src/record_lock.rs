@@ -64,6 +64,14 @@ pub struct ReadGuard<'a> {
     _threads: RwLockReadGuard<'a, ()>,
 }
 
+/// Shared possession of a [`RecordLock`] against other processes, which any thread may give up. Threads of this process that
+/// want to write wait for it as others do.
+#[derive(Debug)]
+pub struct Hold {
+    /// Closing it drops the lock.
+    _file: Option<File>,
+}
+
 /// Sole possession of a [`RecordLock`].
 #[derive(Debug)]
 pub struct WriteGuard<'a> {
@@ -103,6 +111,15 @@ impl RecordLock {
             lock: self,
             _threads: threads,
         })
+    }
+
+    /// Waits until no writer is left, and keeps them away for as long as the result lives.
+    pub fn hold(&self) -> Result<Hold, RecordLockError> {
+        let file = self.open()?;
+        if let Some(file) = &file {
+            lock_file(file, LockKind::Shared).map_err(self.fail("take a shared lock on"))?;
+        }
+        Ok(Hold { _file: file })
     }
 
     /// Waits until nobody else holds the lock, here or elsewhere. Fails on a read-only lock.

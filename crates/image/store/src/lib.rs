@@ -27,7 +27,9 @@ pub use driver::{DriverError, LayerContent};
 pub use images::{BigData, ImageError, NewImage};
 pub use layers::id::{LayerId, ParseLayerIdError};
 pub use layers::{LayerError, LayerFile, LayerFileError, LayerStaging, NewLayer};
-pub use mounts::{MountAccess, MountError, MountIds, MountOptions, UnmountForce, Volatility};
+pub use mounts::{
+    MountAccess, MountError, MountHold, MountIds, MountOptions, UnmountForce, Volatility,
+};
 pub use record::big_data::big_data_file_name;
 pub use record::{
     BigDataDigests, BigDataSizes, Compression, ContainerRecord, IdRange, ImageRecord, LayerRecord,

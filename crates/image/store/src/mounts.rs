@@ -7,8 +7,10 @@ use crate::record::MountRecord;
 use crate::records::RecordsError;
 use crate::store::STABLE;
 use crate::{IdRange, ImageError, LayerError, LayerId, Store};
-use crioxide_files::RecordLockError;
+use crioxide_files::{Hold, RecordLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Whether what is mounted may be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,6 +127,29 @@ pub enum UnmountForce {
     All,
 }
 
+/// Keeps the path of a mount as it is.
+#[derive(Debug)]
+pub struct MountHold {
+    holds: Arc<AtomicUsize>,
+    _lock: Hold,
+}
+
+impl MountHold {
+    fn new(holds: &Arc<AtomicUsize>, lock: Hold) -> Self {
+        holds.fetch_add(1, Ordering::AcqRel);
+        Self {
+            holds: Arc::clone(holds),
+            _lock: lock,
+        }
+    }
+}
+
+impl Drop for MountHold {
+    fn drop(&mut self) {
+        self.holds.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Store {
     /// Mounts a layer, or counts one more user of its mount, and returns where it is.
     pub fn mount(&self, id: &LayerId, options: &MountOptions) -> Result<PathBuf, MountError> {
@@ -137,6 +162,19 @@ impl Store {
         };
         // The layer cannot be deleted while its record is locked.
         self.layers.read_while(own)
+    }
+
+    /// As [`Self::mount`]; and for as long as the second result lives, no other process takes the driver's home away.
+    ///
+    /// Old versions of podman, buildah and skopeo do not know volatile layers, and so find nothing mounted when they end: they
+    /// unmount the home, and what is mounted in it vanishes from its path. Whoever needs the path keeps them waiting.
+    pub fn mount_and_hold(
+        &self,
+        id: &LayerId,
+        options: &MountOptions,
+    ) -> Result<(PathBuf, MountHold), MountError> {
+        let hold = MountHold::new(&self.holds, self.graph_lock.hold()?);
+        Ok((self.mount(id, options)?, hold))
     }
 
     /// Mounts the top layer of an image read-only.
@@ -202,6 +240,10 @@ impl Store {
 
     /// Unmounts what is mounted, the driver's home at last. Without [`UnmountForce::All`] mounted layers are an error.
     pub fn shut_down(&self, force: UnmountForce) -> Result<(), MountError> {
+        // Whoever holds a mount goes on to use the store, which must not wait for us while we wait for the hold.
+        if force == UnmountForce::One && self.holds.load(Ordering::Acquire) > 0 {
+            return Err(MountError::StillMounted { ids: Vec::new() });
+        }
         let graph = self.graph_lock.write()?;
         let mounted: Vec<String> = self
             .mounts

@@ -22,6 +22,8 @@ use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// Images, layers and containers below one graph root and run root, shared with other processes.
 ///
@@ -32,6 +34,8 @@ pub struct Store {
     pub(crate) layout: Layout,
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) graph_lock: RecordLock,
+    /// Mounts that are held.
+    pub(crate) holds: Arc<AtomicUsize>,
     pub(crate) layers: Records<LayerRecord>,
     pub(crate) images: Records<ImageRecord>,
     pub(crate) containers: Records<ContainerRecord>,
@@ -124,6 +128,7 @@ impl Store {
             .map(|_| StagingArea::new(driver.staging_home(LayerUse::Image)));
         let store = Self {
             graph_lock: RecordLock::new(layout.graph_lock(), LockAccess::ReadWrite),
+            holds: Arc::default(),
             layers: own_layers(&layout),
             images: records(
                 layout.images(),

@@ -30,7 +30,7 @@ pub use host::{
 };
 pub use images::{ImageService, ImageStatus, PullRequest, ResolvedArtifact, ResolvedImage};
 pub use network::{Network, NetworkResult, PodNetwork};
-pub use records::{ImageMount, Marker, NewRecord, RecordDirs, Records, StoredRecord};
+pub use records::{ImageMount, Marker, MountedRoot, NewRecord, RecordDirs, Records, StoredRecord};
 pub use runtime_name::{handler_and_program, runtime_name};
 pub use sessions::{
     AttachSession, ExecSession, OutputStream, PortConnection, Session, SessionEnd, SessionInput,

@@ -74,3 +74,17 @@ fn a_read_only_lock_needs_no_file_and_refuses_writers() {
     );
     assert!(lock.write().is_err());
 }
+
+#[test]
+fn a_hold_keeps_writers_of_other_processes_away_and_readers_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("storage.lock");
+    let lock = RecordLock::new(&path, LockAccess::ReadWrite);
+    let hold = lock.hold().unwrap();
+    assert!(!free_for(&path, LockKind::Exclusive));
+    assert!(free_for(&path, LockKind::Shared));
+    drop(lock.read().unwrap());
+    assert!(!free_for(&path, LockKind::Exclusive));
+    thread::spawn(move || drop(hold)).join().unwrap();
+    assert!(free_for(&path, LockKind::Exclusive));
+}

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    ImageMount, Marker, NewRecord, Ownership, PortError, PortResult, RecordDirs, Records,
-    StoredRecord,
+    ImageMount, Marker, MountedRoot, NewRecord, Ownership, PortError, PortResult, RecordDirs,
+    Records, StoredRecord,
 };
 use crioxide_files::{
     AtomicOptions, InRoot, Sync as FileSync, atomic_write, read_limited, write_new,
@@ -214,7 +214,7 @@ impl Records for StoreRecords {
         id: &ContainerId,
         user: Option<UserNamespaceSource>,
         label: &str,
-    ) -> PortResult<PathBuf> {
+    ) -> PortResult<MountedRoot> {
         let (store, id, label) = (self.store.clone(), id.clone(), label.to_owned());
         blocking::run(move || {
             let layer = layer_of(&store, &id)?
@@ -226,7 +226,11 @@ impl Records for StoreRecords {
                 mount_label: label,
                 ..MountOptions::default()
             };
-            Ok::<_, PortError>(store.mount(&layer, &options)?)
+            let (path, hold) = store.mount_and_hold(&layer, &options)?;
+            Ok::<_, PortError>(MountedRoot {
+                path,
+                hold: Some(Box::new(hold)),
+            })
         })
         .await
     }

@@ -24,7 +24,7 @@ use crate::{
     error::Context as _,
     ops::undo::Undo,
     ops::{exits::now_nanoseconds, run_pod},
-    ports::{CheckpointTarget, ContainerProcess, RecordDirs},
+    ports::{CheckpointTarget, ContainerProcess, MountedRoot, RecordDirs},
     settings::CONTAINER,
 };
 use checkpoint::Checkpoint;
@@ -142,6 +142,11 @@ impl Engine {
         let rootfs = ports.records.mount(&plan.id, user, &labels.mount).await;
         let rootfs =
             rootfs.doing(|| format!("failed to mount the root of container {}", plan.name))?;
+        // Held until the container has its root.
+        let MountedRoot {
+            path: rootfs,
+            hold: _hold,
+        } = rootfs;
         let (records, id) = (ports.records.clone(), plan.id.clone());
         undo.push("the container's root mount", move || async move {
             records.unmount(&id).await

@@ -82,6 +82,15 @@ pub enum Marker {
     NetworkStopped,
 }
 
+/// A root filesystem that is mounted.
+#[derive(Debug)]
+pub struct MountedRoot {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Until this is dropped, nobody takes away what the mount lies in. A container that exists does not need the path.
+    pub hold: Option<Box<dyn std::any::Any + Send + Sync>>,
+}
+
 /// The store's container records.
 #[async_trait]
 pub trait Records: Send + Sync {
@@ -93,7 +102,7 @@ pub trait Records: Send + Sync {
         id: &ContainerId,
         user: Option<UserNamespaceSource>,
         label: &str,
-    ) -> PortResult<PathBuf>;
+    ) -> PortResult<MountedRoot>;
     /// Unmounts it; not being mounted is no error.
     async fn unmount(&self, id: &ContainerId) -> PortResult<()>;
     /// Mounts an image read-only for a container, as its `number`th one, and returns where. With `sub_path`: the place of

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use crioxide_engine::ports::{
-    ImageMount, Marker, NewRecord, Ownership, PortResult, RecordDirs, Records, StoredRecord,
+    ImageMount, Marker, MountedRoot, NewRecord, Ownership, PortResult, RecordDirs, Records,
+    StoredRecord,
 };
 use crioxide_names::ContainerId;
 use crioxide_runtime_spec::namespaces::UserNamespaceSource;
@@ -71,10 +72,13 @@ impl Records for FakeHost {
         id: &ContainerId,
         _: Option<UserNamespaceSource>,
         _: &str,
-    ) -> PortResult<PathBuf> {
+    ) -> PortResult<MountedRoot> {
         self.step("mount").await?;
         self.take("mount");
-        Ok(format!("/mnt/{id}").into())
+        Ok(MountedRoot {
+            path: format!("/mnt/{id}").into(),
+            hold: None,
+        })
     }
 
     async fn unmount(&self, _: &ContainerId) -> PortResult<()> {
