@@ -52,9 +52,17 @@ impl ScriptedRegistry {
     /// # Errors
     /// When no port is free.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// Starts an empty one on an address of this host.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn start_at(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address)
             .await
-            .context("listen on a free port")?;
+            .with_context(|| format!("listen on `{address}`"))?;
         let address = listener.local_addr().context("read the port listened on")?;
         let content = Arc::new(Mutex::new(Content::default()));
         let shared = Arc::clone(&content);

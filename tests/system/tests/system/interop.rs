@@ -1,6 +1,8 @@
 //! podman, skopeo and buildah use the same store at the same time; crictl drives the daemon.
 
+mod corpus;
 mod crictl;
+pub(crate) mod together;
 
 use anyhow::{Context, Result, ensure};
 use crioxide_test_support::image::{Compression, Format, ImageBuilder, Layer};

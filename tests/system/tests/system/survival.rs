@@ -4,6 +4,7 @@ mod chaos;
 mod cleanup;
 pub(crate) mod kill;
 mod leaks;
+mod power;
 mod probes;
 mod recorded;
 pub(crate) mod restart;
