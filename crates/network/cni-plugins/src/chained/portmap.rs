@@ -65,7 +65,10 @@ impl Plugin for Portmap {
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {
-        let configuration = Configuration::read(call)?;
+        let Ok(configuration) = Configuration::read(call) else {
+            // Nothing is mapped with a configuration that is refused, but perhaps by others.
+            return self.ports_of(Backend::Nftables, call)?.release(None);
+        };
         let previous = previous_result(NAME, call).ok().flatten();
         let plan = previous
             .as_ref()
@@ -73,7 +76,9 @@ impl Plugin for Portmap {
         let told_of_none =
             plan.as_ref().is_some_and(Plan::is_empty) && call.config.contains_key("runtimeConfig");
         if !told_of_none {
-            self.ports(&configuration, call)?.release(plan.as_ref())?;
+            let backend = configuration.backend(&self.rules);
+            let backend = backend.unwrap_or(Backend::Nftables);
+            self.ports_of(backend, call)?.release(plan.as_ref())?;
         }
         plan.map_or(Ok(()), |plan| flows::forget(&plan.ports))
     }
@@ -158,9 +163,17 @@ impl Portmap {
         configuration: &Configuration,
         call: &'a Call<'a>,
     ) -> Result<Ports<'a>, PluginError> {
+        self.ports_of(configuration.backend(&self.rules)?, call)
+    }
+
+    fn ports_of<'a>(
+        &'a self,
+        backend: Backend,
+        call: &'a Call<'a>,
+    ) -> Result<Ports<'a>, PluginError> {
         Ok(Ports {
             rules: &self.rules,
-            backend: configuration.backend(&self.rules)?,
+            backend,
             network: network_name(NAME, call)?,
             call,
         })

@@ -4,7 +4,8 @@ mod backup;
 mod settings;
 
 use crioxide_cni::{Call, Plugin, PluginError, error_code};
-use crioxide_netlink::{Link, LinkRequests, NetlinkError, Netns, RouteSocket};
+use crioxide_netlink::{Link, LinkRequests, MacAddress, NetlinkError, Netns, RouteSocket};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::chained::required_result;
@@ -31,6 +32,9 @@ impl Plugin for Tuning {
             Backup::of(&link, &settings)
                 .write(&settings, call)
                 .map_err(|error| PluginError::caused(NAME, error_code::IO_FAILURE, &error))?;
+            if let Some(mac) = settings.mac {
+                set_mac(&mut pod, &link, mac).map_err(netlink)?;
+            }
             change(&settings, &link).send(&mut pod).map_err(netlink)?;
             let described = result
                 .interfaces
@@ -47,7 +51,10 @@ impl Plugin for Tuning {
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {
-        let settings = Settings::read(call)?;
+        // Nothing was changed with a configuration that is refused.
+        let Ok(settings) = Settings::read(call) else {
+            return Ok(());
+        };
         let backup = Backup::take(&settings, call)
             .map_err(|error| PluginError::caused(NAME, error_code::IO_FAILURE, &error))?;
         // The interface may be a device of the host that goes back to it.
@@ -135,14 +142,24 @@ fn write_sysctls(netns: &Netns, settings: &Settings) -> Result<(), PluginError> 
         .map_err(|error| PluginError::caused(NAME, error_code::FAILED, &error))
 }
 
+/// A link that is taken down loses its routes by gateways, so that is done only for drivers that need it.
+fn set_mac(pod: &mut RouteSocket, link: &Link, mac: MacAddress) -> Result<(), NetlinkError> {
+    let mut requests = LinkRequests::default();
+    requests.set_mac(link.index, mac);
+    match requests.send(pod) {
+        Err(error) if error.errno() == Some(Errno::BUSY) => {
+            let mut requests = LinkRequests::default();
+            requests.set_down(link.index);
+            requests.set_mac(link.index, mac);
+            requests.set_up(link.index);
+            requests.send(pod)
+        }
+        done => done,
+    }
+}
+
 fn change(settings: &Settings, link: &Link) -> LinkRequests {
     let mut requests = LinkRequests::default();
-    if let Some(mac) = settings.mac {
-        // Many drivers take another address only while they are down.
-        requests.set_down(link.index);
-        requests.set_mac(link.index, mac);
-        requests.set_up(link.index);
-    }
     set(
         &mut requests,
         link.index,

@@ -337,3 +337,48 @@ fn a_udp_flow_follows_its_port() {
         });
     });
 }
+
+/// A pod that could not be attached for its network's configuration is gone all the same.
+#[test]
+fn refused_configurations_keep_no_pod() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let bridge = host.bridge("br0", r#"[[{"subnet":"10.23.0.0/24"}]]"#, "");
+    let cni = host.cni();
+    host.namespace.run(|| {
+        for (plugin, keys) in [
+            ("portmap", r#""backend":"ipfw""#),
+            ("portmap", r#""markMasqBit":32"#),
+            (
+                "portmap",
+                r#""backend":"nftables","conditionsV4":["-s","10.0.0.0/8"]"#,
+            ),
+            (
+                "portmap",
+                r#""backend":"iptables","conditionsV4":["ip","saddr","10.0.0.0/8"]"#,
+            ),
+            ("tuning", r#""sysctl":{"kernel.core_pattern":"x"}"#),
+            ("firewall", r#""ingressPolicy":"none""#),
+            (
+                "firewall",
+                r#""ingressPolicy":"isolated","backend":"ebtables""#,
+            ),
+        ] {
+            let capabilities = r#""capabilities":{"portMappings":true}"#;
+            let refused = format!(r#"{{"type":"{plugin}",{keys},{capabilities}}}"#);
+            host.configure(
+                "10.conflist",
+                "1.0.0",
+                "net",
+                &format!("[{bridge},{refused}]"),
+            );
+            let mut pod = Pod::new("aa");
+            pod.network.port_mappings = vec![mapping(8080, 80, "")];
+            cni.add(&pod.network).unwrap_err();
+            assert!(host.records().is_empty(), "{refused}: {:?}", host.records());
+            assert!(host.reserved("net").is_empty(), "{refused}");
+        }
+    });
+}
