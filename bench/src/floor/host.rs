@@ -56,7 +56,7 @@ impl Host {
         let process = std::process::id();
         let bridge_name = format!("crxf{process}");
         let mut requests = LinkRequests::default();
-        requests.create_bridge(&bridge_name, MacAddress::generate()?, None);
+        requests.create_bridge(&bridge_name, MacAddress::generate()?, None, false);
         requests.send(&mut routes)?;
         let bridge = routes
             .link_by_name(&bridge_name)?

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crioxide_cni::{Call, NetworkResult, PluginError, SpecVersion, error_code};
-use crioxide_netlink::Netns;
+use crioxide_netlink::{MacAddress, Netns, ParseMacError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -58,6 +58,46 @@ pub(crate) fn open_netns(plugin: &str, call: &Call<'_>) -> Result<Netns, PluginE
     let path = call.netns.unwrap_or(Path::new(""));
     Netns::open(path)
         .map_err(|error| PluginError::caused(plugin, error_code::UNKNOWN_CONTAINER, &error))
+}
+
+/// Who may ask for a hardware address, beyond the configuration itself and `CNI_ARGS`: which of both goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MacOrder {
+    RuntimeWins,
+    ArgsWin,
+}
+
+/// The hardware address that the pod's interface is to have: `mac`, or by `CNI_ARGS`, `args` and runtime configuration, the
+/// later winning.
+pub(crate) fn requested_mac(
+    plugin: &str,
+    call: &Call<'_>,
+    order: MacOrder,
+) -> Result<Option<MacAddress>, PluginError> {
+    let key = |path: &[&str]| {
+        let (first, rest) = path.split_first()?;
+        let found = rest
+            .iter()
+            .try_fold(call.config.get(*first)?, |value, key| value.get(*key));
+        found?.as_str()
+    };
+    let argument = call
+        .args
+        .iter()
+        .find(|(key, _)| key == "MAC")
+        .map(|(_, value)| value.as_str());
+    let (by_args, by_runtime) = (key(&["args", "cni", "mac"]), key(&["runtimeConfig", "mac"]));
+    let [later, last] = match order {
+        MacOrder::RuntimeWins => [by_args, by_runtime],
+        MacOrder::ArgsWin => [by_runtime, by_args],
+    };
+    [key(&["mac"]), argument, later, last]
+        .into_iter()
+        .flatten()
+        .rfind(|mac| !mac.is_empty())
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: ParseMacError| invalid(plugin, format!("`mac`: {error}")))
 }
 
 pub(crate) fn invalid(plugin: &str, message: impl Into<String>) -> PluginError {

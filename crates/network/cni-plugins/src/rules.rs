@@ -6,6 +6,7 @@ pub(crate) mod masquerade;
 pub(crate) mod owner;
 pub(crate) mod packets;
 pub(crate) mod sockets;
+pub(crate) mod spoof_check;
 
 use crioxide_netlink::NetlinkError;
 

@@ -10,8 +10,10 @@
 
 #![forbid(unsafe_code)]
 
+mod bridge_port;
 pub mod conntrack;
 pub mod counters;
+mod duplicates;
 mod link;
 mod mac;
 mod message;
@@ -23,6 +25,8 @@ mod request;
 mod shaping;
 mod socket;
 
+pub use bridge_port::VlanRole;
+pub use duplicates::Detection;
 pub use link::{Link, VethSpec};
 pub use mac::{MacAddress, ParseMacError};
 pub use netns::{Netns, NetnsError};

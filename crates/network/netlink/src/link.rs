@@ -24,6 +24,7 @@ const INFO_DATA: u16 = 2;
 const INFO_PORT_KIND: u16 = 4;
 const INFO_PORT_DATA: u16 = 5;
 const PORT_HAIRPIN: u16 = 4;
+const PORT_ISOLATED: u16 = 33;
 const VRF_TABLE: u16 = 1;
 const VLAN_ID: u16 = 1;
 
@@ -48,6 +49,8 @@ pub struct Link {
     pub promiscuous: bool,
     /// Frames may leave through the port they came in by; only of bridge ports.
     pub hairpin: bool,
+    /// Frames do not go to other isolated ports; only of bridge ports.
+    pub isolated: bool,
     /// All multicast frames are received.
     pub all_multicast: bool,
     /// Descriptive text.
@@ -99,6 +102,7 @@ impl Link {
             up: flags & IFF_UP != 0,
             promiscuous: flags & IFF_PROMISC != 0,
             hairpin: false,
+            isolated: false,
             all_multicast: flags & IFF_ALLMULTI != 0,
             alias: String::new(),
             tx_queue_len: 0,
@@ -128,7 +132,9 @@ impl Link {
         if let Some(port) = attribute(info, INFO_PORT_DATA)
             && kind(INFO_PORT_KIND) == "bridge"
         {
-            self.hairpin = attribute(port, PORT_HAIRPIN).is_some_and(|value| value == [1]);
+            let is_on = |setting| attribute(port, setting).is_some_and(|value| value == [1]);
+            self.hairpin = is_on(PORT_HAIRPIN);
+            self.isolated = is_on(PORT_ISOLATED);
         }
         let Some(data) = attribute(info, INFO_DATA) else {
             return;

@@ -39,8 +39,8 @@ pub enum LinkKind {
     Dummy,
     /// Has a queue in front of another link.
     Ifb,
-    /// Another Ethernet address on its parent.
-    MacVlan(MacVlanMode),
+    /// Another Ethernet address on its parent; with the length of its queue of broadcasts, in packets, if not the kernel's.
+    MacVlan(MacVlanMode, Option<u32>),
     /// Another name of its parent's Ethernet address.
     IpVlan(IpVlanMode),
     /// A tagged network on its parent.
@@ -208,10 +208,11 @@ impl LinkKind {
         match self {
             Self::Dummy => (InfoKind::Dummy, None),
             Self::Ifb => (InfoKind::Ifb, None),
-            Self::MacVlan(mode) => (
-                InfoKind::MacVlan,
-                Some(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])),
-            ),
+            Self::MacVlan(mode, queue) => {
+                let mut data = vec![InfoMacVlan::Mode(mode)];
+                data.extend(queue.map(InfoMacVlan::BcQueueLen));
+                (InfoKind::MacVlan, Some(InfoData::MacVlan(data)))
+            }
             Self::IpVlan(mode) => (
                 InfoKind::IpVlan,
                 Some(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)])),

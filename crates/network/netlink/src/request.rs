@@ -11,8 +11,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
@@ -100,15 +99,22 @@ impl LinkRequests {
         self.push(operation, CREATE, RouteNetlinkMessage::NewLink(message))
     }
 
-    /// Creates a bridge, already up.
-    pub fn create_bridge(&mut self, name: &str, mac: MacAddress, mtu: Option<u32>) -> &mut Self {
+    /// Creates a bridge, already up. One that filters VLANs looks at the tags of frames.
+    pub fn create_bridge(
+        &mut self,
+        name: &str,
+        mac: MacAddress,
+        mtu: Option<u32>,
+        filters_vlans: bool,
+    ) -> &mut Self {
         let mut message = new_link(name, Some(mac));
         message.attributes.extend(mtu.map(LinkAttribute::Mtu));
-        message
-            .attributes
-            .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
-                InfoKind::Bridge,
-            )]));
+        let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
+        if filters_vlans {
+            let filtering = InfoBridge::VlanFiltering(true);
+            info.push(LinkInfo::Data(InfoData::Bridge(vec![filtering])));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(info));
         self.push(
             format!("create bridge `{name}`"),
             CREATE,
@@ -170,22 +176,6 @@ impl LinkRequests {
             format!("detach `{name}` from its bridge"),
             0,
             RouteNetlinkMessage::SetLink(message),
-        )
-    }
-
-    /// Lets the bridge send frames back out of port `name`, the port they came in by.
-    pub fn set_hairpin(&mut self, name: &str) -> &mut Self {
-        let mut message = by_name(name);
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-                true,
-            )])),
-        ]));
-        self.push(
-            format!("set hairpin mode of `{name}`"),
-            0,
-            RouteNetlinkMessage::NewLink(message),
         )
     }
 
@@ -373,7 +363,7 @@ fn new_link(name: &str, mac: Option<MacAddress>) -> LinkMessage {
     message
 }
 
-fn by_name(name: &str) -> LinkMessage {
+pub(crate) fn by_name(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message
         .attributes
@@ -387,7 +377,7 @@ pub(crate) fn by_index(index: u32) -> LinkMessage {
     message
 }
 
-fn address_message(index: u32, address: IpNet) -> AddressMessage {
+pub(crate) fn address_message(index: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = family_of(address.addr());
     message.header.prefix_len = address.prefix_len();

@@ -1,6 +1,8 @@
 //! Packets from an interface's addresses leave by that interface (plugin `sbr`).
 
-use crioxide_cni::{Call, NetworkResult, Plugin, PluginError, error_code};
+use std::net::IpAddr;
+
+use crioxide_cni::{Call, IpConfig, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::{
     LinkRequests, NetlinkError, Netns, RouteAnswer, RouteSocket, RouteSpec, SourceRule,
 };
@@ -10,25 +12,52 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::chained::required_result;
-use crate::configuration::{open_netns, previous_result, read, versions};
+use crate::configuration::{invalid, open_netns, previous_result, read, versions};
 
 const NAME: &str = "sbr";
 const FIRST_TABLE: u32 = 100;
 const MAIN_TABLE: u32 = 254;
+/// Of routes to what is on the link itself.
+const LINK_SCOPE: u8 = 253;
 
 /// Routes by source address.
 #[derive(Debug)]
 pub(crate) struct SourceRouting;
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Keys {
     /// The table to use; a free one for each address when not given.
     table: Option<u32>,
+    /// Gateways instead of those of the result, one of a family.
+    #[serde(default)]
+    gateways: Vec<IpAddr>,
+    /// Routes to the subnets stay where packets without a source look, and give them the interface's.
+    #[serde(default)]
+    add_source_hints: bool,
+}
+
+impl Keys {
+    fn read(call: &Call<'_>) -> Result<Self, PluginError> {
+        let keys: Self = read(NAME, call)?;
+        for ipv4 in [true, false] {
+            let of_family = keys.gateways.iter().filter(|ip| ip.is_ipv4() == ipv4);
+            if of_family.count() > 1 {
+                return Err(invalid(NAME, "`gateways`: only one of each family"));
+            }
+        }
+        Ok(keys)
+    }
+
+    fn gateway(&self, ip: &IpConfig) -> Option<IpAddr> {
+        let fits = |gateway: &&IpAddr| gateway.is_ipv4() == ip.address.addr().is_ipv4();
+        self.gateways.iter().find(fits).copied().or(ip.gateway)
+    }
 }
 
 impl Plugin for SourceRouting {
     fn add(&self, call: &Call<'_>) -> Result<Value, PluginError> {
-        let keys: Keys = read(NAME, call)?;
+        let keys = Keys::read(call)?;
         let result = required_result(NAME, call)?;
         let netns = open_netns(NAME, call)?;
         let mut pod = RouteSocket::open_in(&netns).map_err(netlink)?;
@@ -84,7 +113,7 @@ impl Plugin for SourceRouting {
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
-        read::<Keys>(NAME, call).map(drop)
+        Keys::read(call).map(drop)
     }
 
     fn gc(&self, _call: &Call<'_>) -> Result<(), PluginError> {
@@ -118,7 +147,8 @@ fn route_by_source(
             .and_then(|at| result.interfaces.get(at))
             .is_none_or(|link| link.name == call.ifname)
     });
-    for ip in own {
+    let own: Vec<_> = own.collect();
+    for ip in &own {
         let table = match keys.table {
             Some(table) => table,
             None => free_table(&mut taken),
@@ -127,7 +157,7 @@ fn route_by_source(
             source: IpNet::from(ip.address.addr()),
             table,
         });
-        if let Some(gateway) = ip.gateway {
+        if let Some(gateway) = keys.gateway(ip) {
             // The gateway is reached through the subnet's route, which must come first.
             requests.replace_route(&RouteSpec {
                 table: Some(table),
@@ -144,7 +174,11 @@ fn route_by_source(
                 ..RouteSpec::new(everywhere, index)
             });
         }
-        let fitting = routes.iter().filter(|route| concerns(route, ip.address));
+        // A gateway of the configuration is not to be replaced by that of the default route.
+        let is_replaced = keys.gateway(ip) != ip.gateway;
+        let fitting = routes.iter().filter(|route| {
+            concerns(route, ip.address) && !(is_replaced && route.destination.is_none())
+        });
         for route in fitting.filter_map(|route| route.to_spec(table)) {
             requests.replace_route(&route);
         }
@@ -152,8 +186,20 @@ fn route_by_source(
     // Only when all are copied: several addresses may share a route. Routes by gateways first, as
     // they depend on the others.
     routes.sort_by_key(|route| route.gateway.is_none());
+    if keys.add_source_hints {
+        routes.retain(|route| route.gateway.is_some());
+    }
     for route in routes.iter().filter_map(|route| route.to_spec(MAIN_TABLE)) {
         requests.delete_route(&route);
+    }
+    for ip in own.iter().filter(|_| keys.add_source_hints) {
+        let source = ip.address.addr();
+        requests.replace_route(&RouteSpec {
+            source: Some(source),
+            scope: source.is_ipv4().then_some(LINK_SCOPE),
+            table: Some(MAIN_TABLE),
+            ..RouteSpec::new(ip.address.trunc(), index)
+        });
     }
     match requests.send(pod) {
         // A route that went together with another one.

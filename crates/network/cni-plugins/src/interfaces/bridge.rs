@@ -4,6 +4,8 @@ mod attach;
 mod check;
 mod configuration;
 mod device;
+mod port;
+mod vlan_gateway;
 
 use std::sync::Arc;
 
@@ -11,10 +13,11 @@ use crioxide_cni::{Call, Fate, NetworkResult, Plugin, PluginError, error_code};
 use crioxide_netlink::{LinkRequests, RouteSocket};
 use serde_json::Value;
 
-use crate::configuration::{previous_result, versions};
+use crate::configuration::{invalid, previous_result, versions};
 use crate::interfaces::spares::Pairs;
 use crate::rules::PacketRules;
 use crate::rules::masquerade::Masquerade;
+use crate::rules::spoof_check::SpoofCheck;
 use crate::{ipam, links};
 use configuration::Settings;
 
@@ -34,25 +37,35 @@ impl Plugin for Bridge {
     }
 
     fn del(&self, call: &Call<'_>) -> Result<(), PluginError> {
-        let settings = Settings::read(call)?;
+        let settings = match Settings::read(call) {
+            Ok(settings) => settings,
+            Err(error) => return del_refused(call, &error),
+        };
         // A result that cannot be read is as good as none: everything is then searched for.
         let previous = previous_result(NAME, call).ok().flatten();
         // First off the bridge, then the address is free for others.
         let detached = detach(call, &settings, previous.as_ref());
-        let unmasked = match self.masquerade(call, &settings)? {
+        // Nothing was made by a backend that there is not.
+        let unmasked = match self.masquerade(call, &settings).unwrap_or(None) {
             Some(masquerade) => masquerade
                 .remove(previous.as_ref())
                 .map_err(|error| failed(&error)),
             None => Ok(()),
         };
+        let unchecked = if settings.checks_spoofing {
+            self.spoof_check(call).remove()
+        } else {
+            Ok(())
+        };
         let released = ipam::del(ipam::plugin_type(call), call);
-        detached.and(unmasked).and(released)
+        let unchecked = unchecked.map_err(|error| failed(&error));
+        detached.and(unmasked).and(unchecked).and(released)
     }
 
     fn check(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         ipam::check(ipam::plugin_type(call), call)?;
-        check::check(call, &settings, self.masquerade(call, &settings)?)
+        check::check(self, call, &settings)
     }
 
     fn status(&self, call: &Call<'_>) -> Result<(), PluginError> {
@@ -79,12 +92,15 @@ impl Plugin for Bridge {
     fn restore(&self, call: &Call<'_>) -> Result<(), PluginError> {
         let settings = Settings::read(call)?;
         let previous = previous_result(NAME, call)?.unwrap_or_default();
-        match self.masquerade(call, &settings)? {
-            Some(masquerade) => masquerade
+        if let Some(masquerade) = self.masquerade(call, &settings)? {
+            masquerade
                 .restore(&previous.ips)
-                .map_err(|error| failed(&error)),
-            None => Ok(()),
+                .map_err(|error| failed(&error))?;
         }
+        if settings.checks_spoofing {
+            self.restore_spoof_check(call, &settings, &previous)?;
+        }
+        Ok(())
     }
 
     fn versions(&self, _call: &Call<'_>) -> Result<Vec<String>, PluginError> {
@@ -93,6 +109,33 @@ impl Plugin for Bridge {
 }
 
 impl Bridge {
+    fn spoof_check(&self, call: &Call<'_>) -> SpoofCheck<'_> {
+        SpoofCheck::new(&self.rules.sockets, call.container_id, call.ifname)
+    }
+
+    fn restore_spoof_check(
+        &self,
+        call: &Call<'_>,
+        settings: &Settings,
+        result: &NetworkResult,
+    ) -> Result<(), PluginError> {
+        let check = self.spoof_check(call);
+        if check.is_in_place().map_err(|error| failed(&error))? {
+            return Ok(());
+        }
+        let mut links = result.interfaces.iter();
+        let mac = links
+            .find(|link| !link.sandbox.is_empty())
+            .and_then(|link| link.mac.parse().ok());
+        match (host_port(result, settings), mac) {
+            (Some(port), Some(mac)) => check.set_up(port, mac).map_err(|error| failed(&error)),
+            _ => Err(invalid(
+                NAME,
+                "the result does not say what frames the pod sends",
+            )),
+        }
+    }
+
     /// The masquerading of the call's attachment, if there is to be any.
     fn masquerade<'a>(
         &'a self,
@@ -105,6 +148,17 @@ impl Bridge {
         let backend = settings.masquerade_backend.as_deref();
         Masquerade::new(NAME, &self.rules, backend, call).map(Some)
     }
+}
+
+/// Nothing is attached with a configuration that is refused. That must not keep the pod; nor what another implementation,
+/// which knows more keys, may have made.
+fn del_refused(call: &Call<'_>, refusal: &PluginError) -> Result<(), PluginError> {
+    tracing::debug!(%refusal, "only the link and the addresses are looked for");
+    let deleted = match call.netns {
+        Some(path) => links::delete_in(path, call.ifname).map_err(|error| failed(&error)),
+        None => Ok(()),
+    };
+    deleted.and(ipam::del(ipam::plugin_type(call), call))
 }
 
 /// Takes the pod off the bridge.

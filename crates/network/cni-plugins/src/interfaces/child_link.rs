@@ -9,7 +9,10 @@ use crioxide_netlink::{
 use serde_json::Value;
 
 use crate::configuration::{invalid, open_netns, previous_result, versions};
-use crate::{interfaces::pod_side, ipam, links, pod_check, sysctl};
+use crate::{
+    interfaces::pod_side::{self, Wishes},
+    ipam, links, pod_check, sysctl,
+};
 use settings::Settings;
 
 /// One of the four.
@@ -117,7 +120,7 @@ impl ChildLink {
                 .map_err(|error| self.failed(&error))?
                 .map_err(|error| self.failed(&error))?;
         }
-        let link = pod_side::configure(self.name(), netns, call.ifname, result, None)?;
+        let link = pod_side::configure(self.name(), netns, call.ifname, result, Wishes::default())?;
         result.interfaces = vec![pod_side::describe(&link, netns)];
         for ip in &mut result.ips {
             ip.interface = Some(0);

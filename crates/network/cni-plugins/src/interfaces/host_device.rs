@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::configuration::{invalid, open_netns, previous_result, read, versions};
-use crate::{interfaces::pod_side, ipam, pod_check};
+use crate::{
+    interfaces::pod_side::{self, Wishes},
+    ipam, pod_check,
+};
 
 const NAME: &str = "host-device";
 
@@ -46,7 +49,7 @@ impl Plugin for HostDevice {
         let device = find(&keys, &mut host)?;
         let (mut result, reserved) = ipam::reserve(NAME, call)?;
         lend(&mut host, &device, &netns, call.ifname)?;
-        let configured = pod_side::configure(NAME, &netns, call.ifname, &result, None);
+        let configured = pod_side::configure(NAME, &netns, call.ifname, &result, Wishes::default());
         let link = configured.inspect_err(|_| {
             if let Err(error) = take_back(&netns, call.ifname) {
                 tracing::warn!(%error, device = device.name, "link not moved back to the host");
@@ -96,10 +99,17 @@ impl Plugin for HostDevice {
 
 /// The device, by the first of the keys that is set.
 fn find(keys: &Keys, host: &mut RouteSocket) -> Result<Link, PluginError> {
-    let pci = if keys.runtime_config.device_id.is_empty() {
+    let asked = &keys.runtime_config.device_id;
+    if asked.contains('/') || asked.contains("..") {
+        return Err(invalid(NAME, "`deviceID` must be the name of a device"));
+    }
+    // A device that the runtime chose goes before all keys but the name.
+    let auxiliary = PathBuf::from("/sys/bus/auxiliary/devices").join(asked);
+    let is_auxiliary = !asked.is_empty() && auxiliary.exists();
+    let pci = if asked.is_empty() {
         &keys.pci_bus_id
     } else {
-        &keys.runtime_config.device_id
+        asked
     };
     let links = host.links().map_err(|error| failed(&error))?;
     let (key, wanted) = if !keys.device.is_empty() {
@@ -114,6 +124,8 @@ fn find(keys: &Keys, host: &mut RouteSocket) -> Result<Link, PluginError> {
         ("hwaddr", name)
     } else if !keys.kernelpath.is_empty() {
         ("kernelpath", device_below(Path::new(&keys.kernelpath))?)
+    } else if is_auxiliary {
+        ("deviceID", device_below(&auxiliary)?)
     } else if !pci.is_empty() {
         if pci.contains('/') || pci.contains("..") {
             return Err(invalid(NAME, "`pciBusID` must be the address of a device"));

@@ -58,7 +58,8 @@ impl Plugin for PointToPoint {
                 .map_or(Ok(()), |host| attach::take_down(&host.name)),
             _ => Ok(()),
         };
-        let unmasked = match self.masquerade(call, &keys)? {
+        // Nothing was made by a backend that there is not.
+        let unmasked = match self.masquerade(call, &keys).unwrap_or(None) {
             Some(masquerade) => masquerade
                 .remove(previous.as_ref())
                 .map_err(|error| failed(&error)),

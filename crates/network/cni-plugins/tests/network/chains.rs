@@ -292,3 +292,89 @@ fn changes_made_by_the_other() {
         eventually("no link is left", || host.veths().is_empty());
     });
 }
+
+#[test]
+fn source_routes_by_another_gateway_and_with_hints() {
+    for_each(&["bridge", "sbr"], |name, host, cni| {
+        if name == "reference" {
+            return;
+        }
+        let bridge = json!({
+            "type": "bridge", "bridge": "br0", "isGateway": true,
+            "ipam": host.ipam(&["10.58.0.0/24", "fd58::/64"], &["0.0.0.0/0", "::/0"]),
+        });
+        let sbr =
+            json!({"type": "sbr", "gateways": ["10.58.0.9", "fd58::9"], "addSourceHints": true});
+        configure(host, &[bridge.clone(), sbr]);
+        let pod = Pod::new("aa");
+        cni.add(&pod.network)
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let mut socket = RouteSocket::open_in(&pod.namespace.netns).unwrap();
+        let index = socket.link_by_name("eth0").unwrap().unwrap().index;
+        let routes = socket.routes(index).unwrap();
+        for (gateway, source) in [("10.58.0.9", "10.58.0.2"), ("fd58::9", "fd58::2")] {
+            let (gateway, source) = (
+                Some(gateway.parse().unwrap()),
+                Some(source.parse().unwrap()),
+            );
+            let by_gateway: Vec<_> = routes
+                .iter()
+                .filter(|route| route.gateway == gateway)
+                .collect();
+            assert!(
+                by_gateway.len() == 1
+                    && by_gateway[0].table != 254
+                    && by_gateway[0].prefix_len == 0,
+                "{name}: {routes:?}"
+            );
+            let hints = routes
+                .iter()
+                .filter(|route| route.table == 254 && route.is_unicast && route.source == source);
+            assert_eq!(hints.count(), 1, "{name}: {routes:?}");
+        }
+        let in_main = routes.iter().filter(|route| route.table == 254);
+        assert!(
+            in_main.clone().all(|route| route.gateway.is_none()),
+            "{routes:?}"
+        );
+        cni.check(&pod.network).unwrap();
+        cni.del(&pod.network).unwrap();
+
+        let twice = json!({"type": "sbr", "gateways": ["10.58.0.9", "10.58.0.8"]});
+        configure(host, &[bridge, twice]);
+        assert!(cni.add(&Pod::new("bb").network).is_err());
+    });
+}
+
+#[test]
+fn tuning_obeys_arguments_first() {
+    for_each(&["ptp", "tuning"], |name, host, cni| {
+        if name == "reference" {
+            return;
+        }
+        let tuning = json!({
+            "type": "tuning", "mtu": 1400, "promisc": true, "dataDir": host.path("tuning"),
+            "mac": "02:00:00:00:00:01",
+            "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "0"},
+            "args": {"cni": {
+                "mtu": 1300, "promisc": false, "txQLen": 77, "allmulti": true,
+                "mac": "02:00:00:00:00:02",
+                "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"},
+            }},
+        });
+        configure(host, &[ptp(host, "10.59.0.0/24"), tuning]);
+        let pod = Pod::new("aa");
+        cni.add(&pod.network)
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let link = pod.namespace.link("eth0").unwrap();
+        assert_eq!((link.mtu, link.tx_queue_len), (1300, 77), "{name}");
+        assert!(!link.promiscuous && link.all_multicast, "{name}: {link:?}");
+        assert_eq!(link.mac.unwrap().to_string(), "02:00:00:00:00:02", "{name}");
+        let filter = pod
+            .namespace
+            .run(|| std::fs::read_to_string("/proc/sys/net/ipv4/conf/eth0/arp_filter"));
+        assert_eq!(filter.unwrap().trim(), "1", "{name}");
+        cni.check(&pod.network).unwrap();
+        cni.del(&pod.network).unwrap();
+    });
+}

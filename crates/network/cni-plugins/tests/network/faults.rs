@@ -488,13 +488,13 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 #[test]
-fn unsupported_keys_are_refused() {
+fn keys_that_cannot_be_obeyed_are_refused() {
     if !is_root() {
         return;
     }
     for key in [
-        r#","vlan":100"#,
-        r#","macspoofchk":true"#,
+        r#","vlan":5000"#,
+        r#","ipMasq":true,"ipMasqBackend":"ipfw""#,
         r#","hairpinMode":true,"promiscMode":true"#,
     ] {
         let host = Host::new();
@@ -507,7 +507,7 @@ fn unsupported_keys_are_refused() {
             .unwrap_err();
         let text = plugin_error(&error).to_string();
         assert!(text.contains("`bridge` failed (code"), "{key}: {text}");
-        assert!(host.reserved("net").is_empty());
+        assert!(host.reserved("net").is_empty() && host.records().is_empty());
     }
 }
 

@@ -239,7 +239,7 @@ impl Host {
         let kind_of = |kind: &str| match kind {
             "dummy" => LinkKind::Dummy,
             "ipvlan" => LinkKind::IpVlan(IpVlanMode::L2),
-            "macvlan" => LinkKind::MacVlan(MacVlanMode::Bridge),
+            "macvlan" => LinkKind::MacVlan(MacVlanMode::Bridge, None),
             "vlan" => LinkKind::Vlan(4000),
             _ => LinkKind::Vrf(4000),
         };

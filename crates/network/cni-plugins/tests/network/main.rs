@@ -7,6 +7,7 @@
     reason = "a test may unwrap: the panic is its report"
 )]
 
+mod bridge_keys;
 mod chains;
 mod contract;
 mod faults;

@@ -9,7 +9,7 @@ use crioxide_netlink::MacAddress;
 use serde::Deserialize;
 
 use super::NAME;
-use crate::configuration::{invalid, read};
+use crate::configuration::{MacOrder, invalid, read, requested_mac};
 
 const DATA_DIR: &str = "/run/cni/tuning";
 /// Where an administrator limits the settings that networks may make, one pattern a line.
@@ -35,8 +35,6 @@ struct Keys {
     #[serde(default)]
     sysctl: BTreeMap<String, String>,
     #[serde(default)]
-    mac: String,
-    #[serde(default)]
     promisc: bool,
     #[serde(default)]
     mtu: u32,
@@ -45,8 +43,6 @@ struct Keys {
     tx_queue_len: Option<u32>,
     #[serde(default)]
     data_dir: String,
-    #[serde(default)]
-    runtime_config: Requested,
     #[serde(default)]
     args: Args,
 }
@@ -57,35 +53,26 @@ struct Args {
     cni: Requested,
 }
 
+/// What `args` ask for goes before the configuration.
 #[derive(Default, Deserialize)]
 struct Requested {
     #[serde(default)]
-    mac: String,
+    sysctl: BTreeMap<String, String>,
+    promisc: Option<bool>,
+    mtu: Option<u32>,
+    allmulti: Option<bool>,
+    #[serde(rename = "txQLen")]
+    tx_queue_len: Option<u32>,
 }
 
 impl Settings {
     pub(super) fn read(call: &Call<'_>) -> Result<Self, PluginError> {
         let keys: Keys = read(NAME, call)?;
-        let argument = call
-            .args
-            .iter()
-            .find(|(key, _)| key == "MAC")
-            .map_or("", |(_, value)| value.as_str());
-        let mac = [
-            keys.mac.as_str(),
-            argument,
-            keys.args.cni.mac.as_str(),
-            keys.runtime_config.mac.as_str(),
-        ]
-        .into_iter()
-        .rfind(|mac| !mac.is_empty())
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crioxide_netlink::ParseMacError| {
-            invalid(NAME, format!("`mac`: {error}"))
-        })?;
-        let sysctls: Vec<_> = keys
-            .sysctl
+        let mac = requested_mac(NAME, call, MacOrder::ArgsWin)?;
+        let asked = keys.args.cni;
+        let mut wanted = keys.sysctl;
+        wanted.extend(asked.sysctl);
+        let sysctls: Vec<_> = wanted
             .iter()
             .map(|(key, value)| Ok((sysctl_path(key, call.ifname)?, value.clone())))
             .collect::<Result<_, String>>()
@@ -94,10 +81,10 @@ impl Settings {
         Ok(Self {
             sysctls,
             mac,
-            promiscuous: keys.promisc.then_some(true),
-            mtu: (keys.mtu > 0).then_some(keys.mtu),
-            all_multicast: keys.allmulti,
-            tx_queue_len: keys.tx_queue_len,
+            promiscuous: asked.promisc.unwrap_or(keys.promisc).then_some(true),
+            mtu: Some(asked.mtu.unwrap_or(keys.mtu)).filter(|mtu| *mtu > 0),
+            all_multicast: asked.allmulti.or(keys.allmulti),
+            tx_queue_len: asked.tx_queue_len.or(keys.tx_queue_len),
             data_dir: PathBuf::from(if keys.data_dir.is_empty() {
                 DATA_DIR
             } else {

@@ -2,27 +2,26 @@
 
 use std::net::IpAddr;
 
-use crioxide_cni::{Call, Interface, NetworkResult, PluginError, Route, error_code};
-use crioxide_netlink::{LinkRequests, Netns, RouteSocket, VethSpec};
+use crioxide_cni::{Call, Interface, NetworkResult, PluginError, Route};
+use crioxide_netlink::{Link, RouteSocket};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rustix::io::Errno;
 
 use super::configuration::Settings;
 use super::device::{ensure_bridge, ensure_gateways};
-use super::{Bridge, NAME, failed};
+use super::port::{create_pair, use_pair};
+use super::{Bridge, NAME, failed, vlan_gateway};
 use crate::configuration::{invalid, open_netns};
-use crate::interfaces::spares::Pair;
+use crate::interfaces::pod_side::{self, Wishes};
 use crate::rules::masquerade::Masquerade;
-use crate::{interfaces::pod_side, ipam, links};
-
-/// Names are random; a taken one is simply replaced.
-const NAME_TRIES: u32 = 4;
+use crate::rules::spoof_check::SpoofCheck;
+use crate::{ipam, links};
 
 /// What was made so far, and goes away unless [`Undo::keep`] is called.
 struct Undo<'a> {
     call: &'a Call<'a>,
     addresses: bool,
     masquerade: Option<Masquerade<'a>>,
+    spoof_check: Option<SpoofCheck<'a>>,
     veth: Option<String>,
 }
 
@@ -39,6 +38,7 @@ pub(super) fn attach(
         call,
         addresses: false,
         masquerade: None,
+        spoof_check: None,
         veth: None,
     };
 
@@ -51,9 +51,18 @@ pub(super) fn attach(
         None => NetworkResult::default(),
     };
     complete_gateways(&mut result, settings)?;
-    if settings.is_gateway {
-        ensure_gateways(&mut socket, settings, &bridge, &result.ips)?;
-    }
+    let gateway = match settings.port.vlans.native {
+        Some(vlan) if settings.is_gateway && !result.ips.is_empty() => {
+            let link = vlan_gateway::ensure(&mut socket, settings, &bridge, vlan)?;
+            ensure_gateways(&mut socket, settings, &link, &result.ips)?;
+            Some(link)
+        }
+        _ if settings.is_gateway => {
+            ensure_gateways(&mut socket, settings, &bridge, &result.ips)?;
+            None
+        }
+        _ => None,
+    };
     if let Some(masquerade) = masquerade.filter(|_| !result.ips.is_empty()) {
         undo.masquerade = Some(masquerade);
         masquerade
@@ -74,19 +83,30 @@ pub(super) fn attach(
         None => create_pair(&mut socket, call, settings, &netns, bridge.index)?,
     };
     undo.veth = Some(pair.host.clone());
-    let mtu = pod_side::configure(NAME, &netns, call.ifname, &result, settings.mtu)?.mtu;
-    // Without this the first packets of a few pods in a hundred are lost for a second.
-    socket
-        .settle_link(&pair.host)
-        .map_err(|error| failed(&error))?;
+    let pod_mac = settings.mac.unwrap_or(pair.pod_mac);
+    if settings.checks_spoofing {
+        undo.spoof_check = Some(plugin.spoof_check(call));
+        plugin
+            .spoof_check(call)
+            .set_up(&pair.host, pod_mac)
+            .map_err(|error| failed(&error))?;
+    }
+    let wishes = Wishes {
+        mtu: settings.mtu,
+        mac: settings.mac,
+        stays_down: settings.leaves_pod_alone,
+        detects_duplicates: settings.detects_duplicates,
+    };
+    let mtu = pod_side::configure(NAME, &netns, call.ifname, &result, wishes)?.mtu;
+    if !settings.leaves_pod_alone {
+        // Without this the first packets of a few pods in a hundred are lost for a second.
+        socket
+            .settle_link(&pair.host)
+            .map_err(|error| failed(&error))?;
+    }
 
     result.interfaces = vec![
-        Interface {
-            name: settings.bridge.clone(),
-            mac: bridge.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            mtu: Some(bridge.mtu),
-            ..Interface::default()
-        },
+        on_host(&bridge),
         Interface {
             name: pair.host,
             mac: pair.host_mac.to_string(),
@@ -95,17 +115,30 @@ pub(super) fn attach(
         },
         Interface {
             name: call.ifname.to_owned(),
-            mac: pair.pod_mac.to_string(),
+            mac: pod_mac.to_string(),
             mtu: Some(mtu),
             sandbox: netns.path().to_string_lossy().into_owned(),
             ..Interface::default()
         },
     ];
+    result.interfaces.extend(gateway.as_ref().map(on_host));
     for ip in &mut result.ips {
         ip.interface = Some(2);
     }
+    if !settings.dns.is_empty() {
+        result.dns = settings.dns.clone();
+    }
     undo.keep();
     Ok(result)
+}
+
+fn on_host(link: &Link) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        ..Interface::default()
+    }
 }
 
 /// Fills in gateways that address management left open, and the default routes.
@@ -151,70 +184,11 @@ fn default_route(family_of: IpAddr) -> IpNet {
     }
 }
 
-/// Connects a pair that was made ahead, as [`create_pair`] makes a new one.
-fn use_pair(
-    socket: &mut RouteSocket,
-    pair: &Pair,
-    settings: &Settings,
-    bridge: u32,
-) -> Result<(), PluginError> {
-    let mut requests = LinkRequests::default();
-    requests.attach(&pair.host, bridge, settings.mtu);
-    if settings.hairpin {
-        requests.set_hairpin(&pair.host);
-    }
-    requests.send(socket).map_err(|error| failed(&error))
-}
-
-fn create_pair(
-    socket: &mut RouteSocket,
-    call: &Call<'_>,
-    settings: &Settings,
-    netns: &Netns,
-    bridge: u32,
-) -> Result<Pair, PluginError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let pair = Pair::named(call.ifname).map_err(|error| failed(&error))?;
-        let mut requests = LinkRequests::default();
-        requests.create_veth(&VethSpec {
-            mtu: settings.mtu,
-            master: Some(bridge),
-            ..pair.spec(netns)
-        });
-        if settings.hairpin {
-            requests.set_hairpin(&pair.host);
-        }
-        match requests.send(socket) {
-            Ok(()) => return Ok(pair),
-            Err(error) if error.errno() == Some(Errno::EXIST) => {
-                let mut pod = RouteSocket::open_in(netns).map_err(|error| failed(&error))?;
-                if pod
-                    .link_by_name(call.ifname)
-                    .map_err(|error| failed(&error))?
-                    .is_some()
-                {
-                    let message = format!("the pod has an interface `{}` already", call.ifname);
-                    return Err(PluginError::reported(NAME, error_code::FAILED, message));
-                }
-                if tries == NAME_TRIES {
-                    return Err(failed(&error));
-                }
-            }
-            Err(error) => {
-                // The pair may be there without its hairpin mode.
-                links::delete_or_warn(&pair.host);
-                return Err(failed(&error));
-            }
-        }
-    }
-}
-
 impl Undo<'_> {
     fn keep(mut self) {
         self.addresses = false;
         self.masquerade = None;
+        self.spoof_check = None;
         self.veth = None;
     }
 }
@@ -223,6 +197,11 @@ impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if let Some(host) = &self.veth {
             links::delete_or_warn(host);
+        }
+        if let Some(check) = &self.spoof_check
+            && let Err(error) = check.remove()
+        {
+            tracing::warn!(%error, "check of hardware addresses not undone");
         }
         if let Some(masquerade) = self.masquerade
             && let Err(error) = masquerade.remove(None)

@@ -4,15 +4,14 @@ use crioxide_cni::{Call, PluginError, error_code};
 use crioxide_netlink::{NetlinkError, RouteSocket};
 
 use super::configuration::Settings;
-use super::{NAME, failed, host_port};
+use super::{Bridge, NAME, failed, host_port};
 use crate::configuration::{open_netns, previous_result};
 use crate::pod_check;
-use crate::rules::masquerade::Masquerade;
 
 pub(super) fn check(
+    plugin: &Bridge,
     call: &Call<'_>,
     settings: &Settings,
-    masquerade: Option<Masquerade<'_>>,
 ) -> Result<(), PluginError> {
     let netlink = |error: NetlinkError| failed(&error);
     let result =
@@ -36,14 +35,38 @@ pub(super) fn check(
             settings.bridge
         )));
     }
-    if settings.hairpin && !port.hairpin {
+    if settings.port.hairpin && !port.hairpin {
         return Err(differs(format!(
             "host interface `{port_name}` has no hairpin mode"
         )));
     }
+    if settings.port.isolated && !port.isolated {
+        return Err(differs(format!(
+            "host interface `{port_name}` is not isolated"
+        )));
+    }
+    let wanted = settings.port.vlans.ids();
+    if !wanted.is_empty() {
+        let present = host.vlans(port.index).map_err(netlink)?;
+        if let Some(id) = wanted.iter().find(|id| !present.contains(id)) {
+            return Err(differs(format!(
+                "host interface `{port_name}` is not in VLAN {id}"
+            )));
+        }
+    }
+    if settings.checks_spoofing && !plugin.spoof_check(call).is_in_place().map_err(netlink)? {
+        return Err(differs("the pod's hardware address is not checked"));
+    }
     let mut pod = RouteSocket::open_in(&netns).map_err(netlink)?;
-    pod_check::check(NAME, call, &result, &mut pod)?;
-    if let Some(masquerade) = masquerade
+    if !settings.leaves_pod_alone {
+        pod_check::check(NAME, call, &result, &mut pod)?;
+    } else if pod.link_by_name(call.ifname).map_err(netlink)?.is_none() {
+        return Err(differs(format!(
+            "interface `{}` is missing in the pod",
+            call.ifname
+        )));
+    }
+    if let Some(masquerade) = plugin.masquerade(call, settings)?
         && !masquerade
             .is_in_place(&result.ips)
             .map_err(|error| failed(&error))?

@@ -49,7 +49,7 @@ pub(super) fn ensure_bridge(
 fn create(socket: &mut RouteSocket, settings: &Settings) -> Result<(), PluginError> {
     let mac = MacAddress::generate().map_err(|error| failed(&error))?;
     let mut requests = LinkRequests::default();
-    requests.create_bridge(&settings.bridge, mac, settings.mtu);
+    requests.create_bridge(&settings.bridge, mac, settings.mtu, settings.filters_vlans);
     match requests.send(socket) {
         // Another pod's attachment was first.
         Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
@@ -60,15 +60,15 @@ fn create(socket: &mut RouteSocket, settings: &Settings) -> Result<(), PluginErr
     }
 }
 
-/// Gives the bridge the addresses of the pods' gateways, and turns forwarding on.
+/// Gives the bridge, or the host's port of the VLAN, the addresses of the pods' gateways, and turns forwarding on.
 pub(super) fn ensure_gateways(
     socket: &mut RouteSocket,
     settings: &Settings,
-    bridge: &Link,
+    link: &Link,
     ips: &[IpConfig],
 ) -> Result<(), PluginError> {
     let present = socket
-        .addresses(bridge.index)
+        .addresses(link.index)
         .map_err(|error| failed(&error))?;
     for ip in ips {
         let Some(gateway) = ip.gateway else { continue };
@@ -82,13 +82,13 @@ pub(super) fn ensure_gateways(
             if !settings.force_address {
                 let message = format!(
                     "bridge `{}` has address {other}, which is not the gateway {wanted}",
-                    settings.bridge
+                    link.name
                 );
                 return Err(invalid(NAME, message));
             }
-            requests.delete_address(bridge.index, *other);
+            requests.delete_address(link.index, *other);
         }
-        requests.add_address(bridge.index, wanted);
+        requests.add_address(link.index, wanted);
         match requests.send(socket) {
             // Another pod's attachment was first.
             Err(error) if error.errno() == Some(Errno::EXIST) => {}

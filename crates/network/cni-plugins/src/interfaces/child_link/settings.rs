@@ -7,7 +7,7 @@ use crioxide_netlink::{
 use serde::Deserialize;
 
 use super::ChildLink;
-use crate::configuration::{invalid, read};
+use crate::configuration::{MacOrder, invalid, read, requested_mac};
 
 /// Checked settings of a call.
 #[derive(Debug)]
@@ -30,52 +30,18 @@ struct Keys {
     mode: String,
     #[serde(default)]
     mtu: u32,
-    #[serde(default)]
-    mac: String,
     vlan_id: Option<u16>,
     #[serde(default)]
     link_in_container: bool,
-    #[serde(default)]
-    runtime_config: Requested,
-    #[serde(default)]
-    args: Args,
-}
-
-#[derive(Default, Deserialize)]
-struct Args {
-    #[serde(default)]
-    cni: Requested,
-}
-
-#[derive(Default, Deserialize)]
-struct Requested {
-    #[serde(default)]
-    mac: String,
+    #[serde(default, rename = "bcqueuelen")]
+    broadcast_queue_len: u32,
 }
 
 impl Settings {
     pub(super) fn read(plugin: ChildLink, call: &Call<'_>) -> Result<Self, PluginError> {
         let keys: Keys = read(plugin.name(), call)?;
         let kind = kind(plugin, &keys).map_err(|reason| invalid(plugin.name(), reason))?;
-        let argument = call
-            .args
-            .iter()
-            .find(|(key, _)| key == "MAC")
-            .map_or("", |(_, value)| value.as_str());
-        // The later wins.
-        let mac = [
-            keys.mac.as_str(),
-            argument,
-            keys.args.cni.mac.as_str(),
-            keys.runtime_config.mac.as_str(),
-        ]
-        .into_iter()
-        .rfind(|mac| !mac.is_empty())
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: crioxide_netlink::ParseMacError| {
-            invalid(plugin.name(), format!("`mac`: {error}"))
-        })?;
+        let mac = requested_mac(plugin.name(), call, MacOrder::RuntimeWins)?;
         if plugin == ChildLink::Vlan && keys.master.is_empty() {
             return Err(invalid(plugin.name(), "`master` is needed"));
         }
@@ -102,13 +68,17 @@ fn kind(plugin: ChildLink, keys: &Keys) -> Result<LinkKind, String> {
     let unknown = || Err(format!("unknown `mode` `{}`", keys.mode.escape_default()));
     Ok(match plugin {
         ChildLink::Dummy => LinkKind::Dummy,
-        ChildLink::MacVlan => LinkKind::MacVlan(match keys.mode.as_str() {
-            "" | "bridge" => MacVlanMode::Bridge,
-            "private" => MacVlanMode::Private,
-            "vepa" => MacVlanMode::Vepa,
-            "passthru" => MacVlanMode::Passthrough,
-            _ => return unknown(),
-        }),
+        ChildLink::MacVlan => {
+            let mode = match keys.mode.as_str() {
+                "" | "bridge" => MacVlanMode::Bridge,
+                "private" => MacVlanMode::Private,
+                "vepa" => MacVlanMode::Vepa,
+                "passthru" => MacVlanMode::Passthrough,
+                _ => return unknown(),
+            };
+            let queue = keys.broadcast_queue_len;
+            LinkKind::MacVlan(mode, (queue > 0).then_some(queue))
+        }
         ChildLink::IpVlan => LinkKind::IpVlan(match keys.mode.as_str() {
             "" | "l2" => IpVlanMode::L2,
             "l3" => IpVlanMode::L3,

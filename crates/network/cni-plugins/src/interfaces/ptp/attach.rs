@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use super::{Keys, NAME, failed};
 use crate::configuration::{invalid, open_netns};
 use crate::rules::masquerade::Masquerade;
-use crate::{interfaces::pod_side, ipam, links, sysctl};
+use crate::{
+    interfaces::pod_side::{self, Wishes},
+    ipam, links, sysctl,
+};
 
 pub(super) fn attach(
     call: &Call<'_>,
@@ -97,7 +100,13 @@ fn connect_pod(
 ) -> Result<Interface, PluginError> {
     let netlink = |error: NetlinkError| failed(&error);
     // The sysctls and the link's state; addresses and routes are not the usual ones.
-    let link = pod_side::configure(NAME, netns, call.ifname, &NetworkResult::default(), None)?;
+    let link = pod_side::configure(
+        NAME,
+        netns,
+        call.ifname,
+        &NetworkResult::default(),
+        Wishes::default(),
+    )?;
     let has_v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
     if has_v6 {
         netns
