@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crioxide_netlink::{LinkRequests, MacAddress, NetlinkError, Netns, RouteSocket, VethSpec};
 
-use crate::Builtin;
+use crate::{Builtin, links};
 
 /// A network namespace made ahead.
 #[derive(Debug)]
@@ -74,6 +74,18 @@ impl Builtin {
     pub fn hand_out(&self, spare: Spare, path: &Path) {
         if let Some(pair) = spare.pair {
             self.pairs.all().insert(path.to_owned(), pair);
+        }
+    }
+
+    /// Takes away the pair in the namespace pinned at `path`, if one is there still: to any other plugin than the one it was
+    /// made for it is a foreign interface with the name that its own is to have.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn discard_pair(&self, path: &Path) -> io::Result<()> {
+        match self.pairs.take(path) {
+            Some(pair) => links::delete(&pair.host).map_err(io::Error::other),
+            None => Ok(()),
         }
     }
 

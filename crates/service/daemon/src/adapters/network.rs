@@ -34,6 +34,8 @@ use retries::Retries;
 
 /// The interface of a pod's network.
 pub(crate) const INTERFACE: &str = "eth0";
+/// The plugin that takes veth pairs which were made ahead.
+pub(crate) const PAIRED: &str = "bridge";
 /// How long a connection on a loopback interface may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -121,7 +123,15 @@ impl Network for CniNetwork {
     async fn add(&self, pod: &PodNetwork) -> PortResult<NetworkResult> {
         let (cni, described) = (self.cni.clone(), described(pod)?);
         let begin = Instant::now();
-        let added = blocking::run(move || Ok::<_, PortError>(cni.add(&described))).await?;
+        let plugins = self.plugins.clone();
+        let added = blocking::run(move || {
+            // The configuration may be another one than when the namespace was chosen.
+            if !cni.begins_with_builtin(PAIRED) {
+                plugins.discard_pair(&described.netns)?;
+            }
+            Ok::<_, PortError>(cni.add(&described))
+        })
+        .await?;
         count_setup(begin.elapsed(), added.is_ok());
         self.polls.begin_if_needed();
         match added {

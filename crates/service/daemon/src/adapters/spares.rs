@@ -17,7 +17,7 @@ use crioxide_cni_plugins::{Builtin, Spare};
 use crioxide_engine::ports::PortError;
 use tokio::sync::Notify;
 
-use super::network::INTERFACE;
+use super::network::{INTERFACE, PAIRED};
 use crate::blocking;
 
 /// How many are kept: what a client that makes one pod after the other uses up between two pauses.
@@ -79,7 +79,7 @@ impl Spares {
     }
 
     fn wants_pairs(&self) -> bool {
-        self.cni.begins_with_builtin("bridge")
+        self.cni.begins_with_builtin(PAIRED)
     }
 
     fn ready(&self) -> std::sync::MutexGuard<'_, VecDeque<(Instant, Spare)>> {
@@ -122,3 +122,6 @@ impl Spares {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;
