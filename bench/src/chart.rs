@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::report::{Curve, Report, millis};
+use crate::report::{Curve, Plot, Report, millis};
 use crate::samples::quantile;
 
 const WIDTH: f64 = 760.0;
@@ -57,9 +57,13 @@ pub(crate) fn draw(report: &Report) -> String {
             drawing.bar(name, time, longest, DAEMON, "");
         }
     }
-    if report.curves.iter().any(|curve| curve.points.len() > 1) {
-        drawing.heading("Median in ms over pods that run beside");
-        drawing.curves(&report.curves);
+    for plot in Plot::ALL {
+        let curves = report.curves.iter().filter(|curve| curve.plot == plot);
+        let curves: Vec<_> = curves.filter(|curve| curve.points.len() > 1).collect();
+        if !curves.is_empty() {
+            drawing.heading(plot.heading());
+            drawing.curves(&curves);
+        }
     }
     let height = drawing.y + 10.0;
     format!(
@@ -94,14 +98,14 @@ impl Drawing {
         self.y += BAR;
     }
 
-    fn curves(&mut self, curves: &[Curve]) {
+    fn curves(&mut self, curves: &[&Curve]) {
         let points = || curves.iter().flat_map(|curve| &curve.points);
         let most = points().map(|(pods, _)| *pods).max().unwrap_or(1);
-        let highest = points().map(|(_, took)| millis(*took)).fold(0.0, f64::max);
+        let highest = points().map(|(_, value)| *value).fold(0.0, f64::max);
         let (top, bottom) = (self.y, self.y + PLOT);
         let right = WIDTH - RIGHT - 60.0;
         let x = |pods: usize| 50.0 + (right - 50.0) * number(pods) / number(most.max(1));
-        let y = |took: Duration| bottom - PLOT * millis(took) / highest.max(f64::MIN_POSITIVE);
+        let y = |value: f64| bottom - PLOT * value / highest.max(f64::MIN_POSITIVE);
         self.add(&format!(
             "<path d=\"M50 {top:.0}V{bottom:.0}H{right:.0}\" stroke=\"black\" fill=\"none\"/>\
              <text x=\"44\" y=\"{:.0}\" text-anchor=\"end\">{highest:.0}</text>\
@@ -112,7 +116,7 @@ impl Drawing {
             let line: Vec<String> = curve
                 .points
                 .iter()
-                .map(|(pods, took)| format!("{:.1},{:.1}", x(*pods), y(*took)))
+                .map(|(pods, value)| format!("{:.1},{:.1}", x(*pods), y(*value)))
                 .collect();
             self.add(&format!(
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
@@ -168,6 +172,9 @@ mod tests {
         report.call("RunPodSandbox", ms(3));
         report.point("exec", 1, ms(2));
         report.point("exec", 50, ms(3));
+        report.plot(Plot::Memory, "daemon", 1, 4.0);
+        report.plot(Plot::Memory, "daemon", 50, 6.0);
+        report.plot(Plot::Starts, "start", 50, 90.0);
         let picture = draw(&report);
         for part in [
             "pod &lt;up>",
@@ -175,9 +182,11 @@ mod tests {
             "RunPodSandbox",
             "<polyline",
             ">50<",
+            "Memory (PSS)",
         ] {
             assert!(picture.contains(part), "{part} in {picture}");
         }
+        assert!(!picture.contains("Start of"), "one point is no line");
         assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
     }
 }

@@ -132,6 +132,38 @@ impl Node {
         Ok(took)
     }
 
+    /// A command in every pod's container, as a kubelet probes, several at a time; all must answer.
+    pub(crate) async fn probes(&self, pods: &[Ids], at_once: usize) -> Result<Vec<Duration>> {
+        stream::iter(pods)
+            .map(async |(_, container)| self.exec(container).await)
+            .buffer_unordered(at_once)
+            .try_collect()
+            .await
+    }
+
+    /// Fails unless all the pods are ready and their containers run.
+    pub(crate) async fn all_are_up(&self, pods: &[Ids]) -> Result<()> {
+        let client = &self.node.client;
+        let ready = client.list_pods().await.context("ListPodSandbox")?;
+        let running = client.list_containers().await.context("ListContainers")?;
+        for (pod, container) in pods {
+            ensure!(
+                ready.iter().any(|listed| {
+                    listed.id == *pod && listed.state() == v1::PodSandboxState::SandboxReady
+                }),
+                "pod {pod} is not ready"
+            );
+            ensure!(
+                running.iter().any(|listed| {
+                    listed.id == *container
+                        && listed.state() == v1::ContainerState::ContainerRunning
+                }),
+                "container {container} does not run"
+            );
+        }
+        Ok(())
+    }
+
     /// Pods up, several at a time.
     pub(crate) async fn all_up(
         &self,

@@ -15,11 +15,21 @@ pub(crate) struct Row {
     pub(crate) daemon: Vec<Duration>,
 }
 
+/// Which lines share a picture: those of one unit and about one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plot {
+    Calls,
+    Starts,
+    Memory,
+}
+
 /// A line over numbers of pods.
 #[derive(Debug)]
 pub(crate) struct Curve {
     pub(crate) what: String,
-    pub(crate) points: Vec<(usize, Duration)>,
+    pub(crate) plot: Plot,
+    /// In the plot's unit.
+    pub(crate) points: Vec<(usize, f64)>,
 }
 
 /// What was measured, in order.
@@ -59,13 +69,19 @@ impl Report {
         }
     }
 
-    /// The next point of a curve.
+    /// The next point of the curve of a call.
     pub(crate) fn point(&mut self, what: &str, pods: usize, took: Duration) {
+        self.plot(Plot::Calls, what, pods, millis(took));
+    }
+
+    /// The next point of a curve; `value` is in the plot's unit.
+    pub(crate) fn plot(&mut self, plot: Plot, what: &str, pods: usize, value: f64) {
         match self.curves.iter_mut().find(|curve| curve.what == what) {
-            Some(curve) => curve.points.push((pods, took)),
+            Some(curve) => curve.points.push((pods, value)),
             None => self.curves.push(Curve {
                 what: what.to_owned(),
-                points: vec![(pods, took)],
+                plot,
+                points: vec![(pods, value)],
             }),
         }
     }
@@ -91,7 +107,7 @@ impl Report {
         let curves = self.curves.iter().map(|curve| {
             let points = curve.points.iter();
             let points: Vec<Value> = points
-                .map(|(pods, took)| json!({"pods": pods, "p50_ms": millis(*took)}))
+                .map(|(pods, value)| json!({"pods": pods, curve.plot.key(): value}))
                 .collect();
             json!({"what": curve.what, "points": points})
         });
@@ -104,6 +120,32 @@ impl Report {
             "curves": curves.collect::<Vec<_>>(),
             "figures": figures.collect::<Vec<_>>(),
         })
+    }
+}
+
+impl Plot {
+    pub(crate) const ALL: [Self; 3] = [Self::Calls, Self::Starts, Self::Memory];
+
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Self::Calls => "Median in ms over pods that run beside",
+            Self::Starts => "Start of the daemon with so many pods, to the first answer, in ms",
+            Self::Memory => "Memory (PSS) with so many pods, in MiB",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Calls | Self::Starts => "p50_ms",
+            Self::Memory => "mib",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Calls | Self::Starts => "ms",
+            Self::Memory => "MiB",
+        }
     }
 }
 
@@ -148,9 +190,10 @@ impl fmt::Display for Report {
             )?;
         }
         for curve in &self.curves {
-            for (pods, took) in &curve.points {
+            for (pods, value) in &curve.points {
                 let what = format!("{} at {pods} pods", curve.what);
-                writeln!(f, "{what:<44} {:>4} {:>18} {:>18.2}", "", "", millis(*took))?;
+                let unit = curve.plot.unit();
+                writeln!(f, "{what:<44} {:>4} {:>18} {value:>18.2} {unit}", "", "")?;
             }
         }
         for (what, value, unit) in &self.figures {

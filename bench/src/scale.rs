@@ -8,7 +8,7 @@ use crioxide_cri_api::v1;
 use crate::daemon::{Ids, Node};
 use crate::options::Options;
 use crate::processes::{Footprint, processor_time, wake_ups};
-use crate::report::Report;
+use crate::report::{Plot, Report, millis};
 use crate::samples::quantile;
 
 /// Samples of each quick call.
@@ -35,7 +35,10 @@ pub(crate) async fn measure(node: &mut Node, options: &Options, report: &mut Rep
     for &wanted in &options.scale {
         let names = (pods.len()..wanted).map(|number| format!("scale{number}"));
         pods.extend(node.all_up(names, options.at_once).await?);
-        at(node, &pods, report).await?;
+        at(node, &pods, options, report).await?;
+        let took = node.restart().await?;
+        report.plot(Plot::Starts, "start", pods.len(), millis(took));
+        node.all_are_up(&pods).await?;
     }
     if let Some((pod, _)) = pods.first() {
         further_containers(node, pod, report).await?;
@@ -56,7 +59,7 @@ pub(crate) async fn measure(node: &mut Node, options: &Options, report: &mut Rep
 }
 
 /// Everything that is asked of a node with these pods.
-async fn at(node: &Node, pods: &[Ids], report: &mut Report) -> Result<()> {
+async fn at(node: &Node, pods: &[Ids], options: &Options, report: &mut Report) -> Result<()> {
     let count = pods.len();
     tokio::time::sleep(REST).await;
     let footprint = Footprint::of(node.pid()?)?;
@@ -75,6 +78,15 @@ async fn at(node: &Node, pods: &[Ids], report: &mut Report) -> Result<()> {
         per_pod(footprint.others),
         "KiB",
     );
+    let mebibytes = |value: u64| kib(value) / 1024.0;
+    report.plot(Plot::Memory, "daemon", count, mebibytes(footprint.daemon));
+    let others = mebibytes(footprint.others);
+    report.plot(Plot::Memory, "monitors and spawner", count, others);
+    node.all_are_up(pods).await?;
+    let probes = node.probes(pods, options.at_once).await?;
+    report.point("probe of each pod", count, quantile(&probes, 0.5));
+    let late = quantile(&probes, 0.99);
+    report.figure(&name("probe of each pod, 99 %"), millis(late), "ms");
     let before = processor_time(node.pid()?)?;
     let (mut up, mut down, mut exec) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..CALLS {
