@@ -1,5 +1,6 @@
 //! The seam between records and the ways of keeping layer content.
 
+pub(crate) mod aufs;
 pub(crate) mod btrfs;
 mod content;
 pub(crate) mod devicemapper;

@@ -5,6 +5,7 @@ pub(crate) mod conf;
 pub(crate) mod layout;
 pub(crate) mod options;
 
+use crate::driver::aufs::Aufs;
 use crate::driver::btrfs::Btrfs;
 use crate::driver::devicemapper::Devicemapper;
 use crate::driver::overlay::Overlay;
@@ -16,7 +17,7 @@ use crate::staging::reaper::Reaper;
 use crate::staging::{StagingArea, StagingError};
 use crate::store::layout::Layout;
 use crate::store::options::{
-    BtrfsOptions, DevicemapperOptions, DriverOptionError, OverlayOptions, VfsOptions,
+    AufsOptions, BtrfsOptions, DevicemapperOptions, DriverOptionError, OverlayOptions, VfsOptions,
 };
 use crate::{LayerError, StoreOptions};
 use crioxide_files::{LockAccess, RecordLock, Sync};
@@ -308,14 +309,13 @@ fn driver(
                 options,
             )?)
         }
+        "aufs" => {
+            require_one_store(layout, foreign_roots)?;
+            let options = AufsOptions::parse(options)?;
+            Box::new(Aufs::open(home, options)?)
+        }
         "devicemapper" => {
-            let alone = layout.image_store.is_none() && foreign_roots.is_empty();
-            if !alone {
-                return Err(OpenError::UnsupportedDriver {
-                    driver: layout.driver.to_owned(),
-                    reason: "it has no image store and no additional stores: all layers are in one pool",
-                });
-            }
+            require_one_store(layout, foreign_roots)?;
             let options = DevicemapperOptions::parse(options)?;
             Box::new(Devicemapper::open(home, options)?)
         }
@@ -334,6 +334,17 @@ fn driver(
                 options,
             )?)
         }
+    })
+}
+
+/// Old drivers have all layers in one place.
+fn require_one_store(layout: &Layout, foreign_roots: &[PathBuf]) -> Result<(), OpenError> {
+    if layout.image_store.is_none() && foreign_roots.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::UnsupportedDriver {
+        driver: layout.driver.to_owned(),
+        reason: "it has no image store and no additional stores",
     })
 }
 

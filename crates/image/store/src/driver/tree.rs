@@ -3,12 +3,14 @@
 //! A layer is unpacked aside in overlay form, as for every driver, and merged into a copy of the layer below when it is
 //! stacked. A mounted layer is its own directory, bound onto itself with the attributes that were asked for.
 
+mod aufs;
 mod copy;
 mod driver;
 mod file_system;
 mod label;
 mod merge;
 
+pub(super) use self::aufs::to_aufs;
 pub(super) use self::copy::copy_tree;
 pub(super) use self::driver::TreeDriver;
 pub(super) use self::file_system::open_directory;

@@ -27,11 +27,11 @@ pub(super) fn choose(name: &str, graph_root: &Path) -> Result<&'static str, Open
         "vfs" => Ok("vfs"),
         "devicemapper" => Ok("devicemapper"),
         "aufs" => match kernel_has("aufs") {
-            true => refuse("not built yet"),
+            true => Ok("aufs"),
             false => refuse("the kernel has no aufs"),
         },
         "zfs" => refuse("not built yet"),
-        _ => refuse("unknown, expected overlay, btrfs, devicemapper or vfs"),
+        _ => refuse("unknown, expected overlay, btrfs, devicemapper, aufs or vfs"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a store is opened with.
 
+mod aufs;
 mod btrfs;
 mod devicemapper;
 mod entries;
@@ -7,6 +8,7 @@ mod overlay;
 mod size;
 mod vfs;
 
+pub(crate) use self::aufs::AufsOptions;
 pub(crate) use self::btrfs::BtrfsOptions;
 pub(crate) use self::devicemapper::DevicemapperOptions;
 pub(crate) use self::overlay::OverlayOptions;
@@ -24,7 +26,7 @@ pub struct StoreOptions {
     pub run_root: PathBuf,
     /// A second root for images and their layers; `None` keeps them below `graph_root`.
     pub image_store: Option<PathBuf>,
-    /// Name of the storage driver: `overlay` (also `overlay2`), `btrfs`, `devicemapper` or `vfs`; empty takes the one
+    /// Name of the storage driver: `overlay` (also `overlay2`), `btrfs`, `devicemapper`, `aufs` or `vfs`; empty takes the one
     /// that the store was made with, or overlay.
     pub driver: String,
     /// `<driver>.<key>=<value>` entries in the order of precedence: a later one wins.

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-const OPAQUE: &str = "trusted.overlay.opaque";
+pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Moves everything in `added` to its place in `whole`, and takes away there what `added` hides. `take_root`: the root of
 /// the tree gets the metadata of `added`, or else keeps its own. Where files cannot be renamed there, as between subvolumes,
@@ -108,11 +108,11 @@ impl Merge<'_> {
     }
 }
 
-fn is_whiteout(status: &Stat) -> bool {
+pub(super) fn is_whiteout(status: &Stat) -> bool {
     kind(status) == FileType::CharacterDevice && status.st_rdev == 0
 }
 
-fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
     let mut value = [0; 2];
     match fgetxattr(directory, OPAQUE, &mut value) {
         Ok(length) => Ok(&value[..length] == b"y"),
