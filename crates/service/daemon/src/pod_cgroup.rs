@@ -156,12 +156,7 @@ pub(crate) fn monitor_path(
         )),
         (Driver::Cgroupfs, _) => None,
         (Driver::Systemd, "pod") if !parent.is_empty() => {
-            let slice = parent
-                .trim_end_matches('/')
-                .rsplit('/')
-                .next()
-                .unwrap_or(parent);
-            Some(format!("{slice}:crio-conmon:{name}"))
+            Some(format!("{}:crio-conmon:{name}", slice_of(parent)))
         }
         // Outside of our own unit, which takes its processes along when it is restarted.
         (Driver::Systemd, slice) => {
@@ -175,16 +170,26 @@ pub(crate) fn monitor_path(
     }
 }
 
-/// Removes the cgroup that CRI-O makes for a pod without infra process. We make none; systemd removes an empty scope.
+/// Removes the cgroup that CRI-O makes for a pod without infra process, a plain directory with either driver. We make none.
 pub(crate) fn release_sandbox(driver: Driver, run: &Path, parent: &str) -> Result<(), PortError> {
     // The run directory is `<pod>/userdata`.
     let pod = run.parent().and_then(Path::file_name);
-    let (Some(pod), Driver::Cgroupfs, false) = (pod, driver, parent.is_empty()) else {
+    let (Some(pod), false) = (pod, parent.is_empty()) else {
         return Ok(());
     };
+    let parent = match driver {
+        Driver::Cgroupfs => parent.trim_end_matches('/').to_owned(),
+        Driver::Systemd => CgroupPath::parse(slice_of(parent), driver)?.to_string(),
+    };
     let path = format!("{}/crio-{}", parent.trim_end_matches('/'), pod.display());
-    let path = CgroupPath::parse(&path, driver)?;
+    let path = CgroupPath::parse(&path, Driver::Cgroupfs)?;
     Ok(Cgroup::at(CgroupLayout::host()?, path).remove()?)
+}
+
+/// The slice that a pod's parent names, by its path or by its name alone.
+fn slice_of(parent: &str) -> &str {
+    let parent = parent.trim_end_matches('/');
+    parent.rsplit('/').next().unwrap_or(parent)
 }
 
 /// Removes a container's cgroup, and whatever runs in it.
@@ -259,6 +264,33 @@ mod tests {
         directories
             .iter()
             .all(|directory| directory.exists() == there)
+    }
+
+    #[test]
+    fn what_cri_o_made_for_a_pod_goes_with_it_under_systemd_too() {
+        if parent("sandbox").is_none() {
+            return;
+        }
+        let layout = CgroupLayout::host().unwrap();
+        let top = format!("crioxidetest{}", std::process::id());
+        let at = |path: &str| {
+            let path = CgroupPath::parse(path, Driver::Cgroupfs).unwrap();
+            Cgroup::at(layout, path).directories()
+        };
+        let slice = format!("/{top}.slice/{top}-pods.slice");
+        let base = tempfile::tempdir().unwrap();
+        let run = base.path().join("0a1b/userdata");
+        for named in [format!("{top}-pods.slice"), slice.clone()] {
+            let path = CgroupPath::parse(&format!("{slice}/crio-0a1b"), Driver::Cgroupfs).unwrap();
+            Cgroup::create(layout, path, None, None).unwrap();
+            release_sandbox(Driver::Systemd, &run, &named).unwrap();
+            assert!(all(&at(&format!("{slice}/crio-0a1b")), false), "{named}");
+        }
+        for path in [slice, format!("/{top}.slice")] {
+            for directory in at(&path) {
+                std::fs::remove_dir(directory).unwrap();
+            }
+        }
     }
 
     #[test]
