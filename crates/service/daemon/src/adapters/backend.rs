@@ -473,11 +473,17 @@ impl Backend for Processes {
     ) -> PortResult<()> {
         let mut pause = FORGET_PAUSE;
         loop {
-            let name = id.to_string();
-            self.with_runtime(handler, move |runtime| {
-                runtime.delete(&name, DeleteMode::Force)
-            })
-            .await?;
+            let delete = || {
+                let name = id.to_string();
+                self.with_runtime(handler, move |runtime| {
+                    runtime.delete(&name, DeleteMode::Force)
+                })
+            };
+            // youki fails when the processes that it killed take long to leave the cgroup.
+            if delete().await.is_err() {
+                self.release_cgroup(id, dirs).await?;
+                delete().await?;
+            }
             // A monitor may still be making the container, for a daemon that was killed: then there was nothing to
             // delete yet. Or it has yet to see the end of what was just killed.
             if self.forgotten(pod, id, &mut pause).await? {

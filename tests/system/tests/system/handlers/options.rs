@@ -103,6 +103,33 @@ async fn programs_for_platforms() -> Result<()> {
     scene.node.finish().await
 }
 
+/// youki's fails when processes take long to leave their cgroup: the second one goes well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_fails_is_tried_again() -> Result<()> {
+    skip_unless!(possible(), requirements::program("runc"));
+    let runc = requirements::program("runc").map_err(anyhow::Error::msg)?;
+    let state = tempfile::tempdir()?;
+    let (program, failed) = (state.path().join("program"), state.path().join("failed"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *delete*) [ -e {failed} ] || {{ touch {failed}; exit 1; }};; esac\nexec {} \"$@\"\n",
+        runc.display(),
+        failed = failed.display(),
+    );
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let failing = format!("runtime_path = \"{}\"", program.display());
+    let scene = start(&[("failing", &failing)], state.path()).await?;
+    let node = &scene.node;
+    let container = node.container("main", &scene.image, &["sleep", "600"]);
+    let (_, id) = node
+        .run(&node.pod("failing"), &container, "failing")
+        .await?;
+    node.client.stop(&id, 0).await?;
+    node.client.remove(&id).await?;
+    ensure!(failed.exists(), "its first delete has failed");
+    scene.node.finish().await
+}
+
 /// What a runtime says by `features` is what the node says of the handler; one that cannot be asked is left out.
 #[tokio::test(flavor = "multi_thread")]
 async fn features_are_asked_for() -> Result<()> {
