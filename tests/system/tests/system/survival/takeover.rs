@@ -261,7 +261,8 @@ async fn there_and_back(cri_o: Result<PathBuf, String>, handler: &str) -> Result
         &ImageBuilder::busybox(Format::Oci)?.build()?,
     );
     let pause = ImageBuilder::busybox(Format::Oci)?
-        .configure("Entrypoint", json!(["/bin/sleep", "100000"]));
+        .configure("Entrypoint", json!(["/bin/sleep", "100000"]))
+        .configure("Cmd", json!([]));
     let pause = registry.add("test/pause", "1", &pause.build()?);
     let pinns = cri_o.with_file_name("pinns");
     let mut node = TestNode::start(NodeOptions {
