@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use crioxide_cri_api::v1;
 use crioxide_test_support::client::{Answer, CriClient};
-use crioxide_test_support::image::{Format, ImageBuilder};
+use crioxide_test_support::image::{self, Format, ImageBuilder};
 use crioxide_test_support::{NodeOptions, ScriptedRegistry, TestNode};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -260,6 +260,11 @@ impl Node {
 
     pub(crate) fn serve(&self, image: &Image) {
         self.registry.add(REPOSITORY, TAG, &image.image);
+    }
+
+    /// Offers an image under a name of its own; returns it.
+    pub(crate) fn offer(&self, repository: &str, image: &image::Image) -> String {
+        self.registry.add(repository, TAG, image)
     }
 
     /// A pull of an image of which nothing is there.

@@ -63,7 +63,7 @@ pub(crate) async fn measure(node: &Node, ended: usize, running: usize) -> Result
     };
     let lists = async {
         let socket = node.socket();
-        let times = tokio::task::spawn_blocking(|| calls_apart(socket)).await;
+        let times = tokio::task::spawn_blocking(|| calls_apart(socket, calls)).await;
         stop.store(true, Ordering::Relaxed);
         times?
     };
@@ -72,9 +72,12 @@ pub(crate) async fn measure(node: &Node, ended: usize, running: usize) -> Result
     times
 }
 
-/// The calls, on a connection and a thread of their own. The thread goes before all others where that is allowed: the
-/// answers are measured, not how long their reader waits for a processor.
-fn calls_apart(socket: PathBuf) -> Result<Vec<ListTimes>> {
+/// Calls on a connection and a thread of their own. The thread goes before all others where that is allowed: the answers
+/// are measured, not how long their reader waits for a processor.
+pub(crate) fn calls_apart<T: Send + 'static>(
+    socket: PathBuf,
+    calls: impl AsyncFnOnce(CriClient) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let thread = std::thread::spawn(move || {
         let first_in_first_out = SchedulingAttributes {
             policy: 1,
@@ -88,14 +91,14 @@ fn calls_apart(socket: PathBuf) -> Result<Vec<ListTimes>> {
             .enable_all()
             .build()
             .context("start the async runtime of the lists")?;
-        runtime.block_on(async { calls(&CriClient::new(&socket)).await })
+        runtime.block_on(async { calls(CriClient::new(&socket)).await })
     });
     thread
         .join()
         .map_err(|_| anyhow!("the thread of the lists panicked"))?
 }
 
-async fn calls(client: &CriClient) -> Result<Vec<ListTimes>> {
+async fn calls(client: CriClient) -> Result<Vec<ListTimes>> {
     let kinds = [
         "ListPodSandbox",
         "ListContainers",

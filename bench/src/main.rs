@@ -10,6 +10,7 @@ mod daemon;
 mod floor;
 mod lists;
 mod logs;
+mod many;
 mod options;
 mod processes;
 mod pull;
@@ -132,14 +133,37 @@ async fn one_at_a_time(node: &daemon::Node, options: &Options, report: &mut Repo
 async fn pulls(node: &daemon::Node, options: &Options, report: &mut Report) -> Result<()> {
     let image = pull::Image::make(options.image_mib)?;
     node.serve(&image);
+    let (directory, pid) = (node.directory(), node.pid()?);
+    let name = format!("pull of {} MiB", options.image_mib);
+    let flushes = || processes::flushes(directory).unwrap_or_default();
+    let mut spent = [0.0; 3];
     for round in 0..=options.pulls {
-        let floor = pull::floor(&image, &node.registry_host(), node.directory())?;
+        let flushed = flushes();
+        let floor = pull::floor(&image, &node.registry_host(), directory)?;
+        let (between, seconds) = (flushes(), processes::processor_seconds(pid)?);
         let ours = node.pull().await?;
         if round > 0 {
-            report.add(&format!("pull of {} MiB", options.image_mib), floor, ours);
+            report.add(&name, floor, ours);
+            spent[0] += processes::processor_seconds(pid)? - seconds;
+            spent[1] += count(between - flushed);
+            spent[2] += count(flushes() - between);
         }
     }
+    let [seconds, floor, ours] = spent.map(|sum| sum / count(options.pulls as u64));
+    report.figure(
+        &format!("{name}, processor time of the daemon"),
+        seconds,
+        "s",
+    );
+    report.figure(&format!("{name}, flushes of the disk, floor"), floor, "");
+    report.figure(&format!("{name}, flushes of the disk, daemon"), ours, "");
+    many::pulls(node, report).await?;
     let peak = node.peak_memory_mib()?;
     report.figure("daemon, largest resident set", peak, "MiB");
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small number")]
+fn count(number: u64) -> f64 {
+    number as f64
 }

@@ -13,7 +13,8 @@ usage: cargo xtask bench [--rounds N] [--pods N] [--at-once N] [--batches N] [--
 Images are unpacked below DIR by floor and daemon; put it on a journaled file system.
 Needs root. The daemon is $CRIOXIDE_TEST_BINARY, or built by the profile (release, or the quickly built profiling).
 --scale measures everything again with so many pods beside, and restarts the daemon with the most; --soak makes so many
-pods in batches and watches the daemon's memory. --logs is how much a container writes for each kind of lines, once to our
+pods in batches and watches the daemon's memory. After the pulls of one image twenty different ones are pulled at once, and lists
+measured meanwhile. --logs is how much a container writes for each kind of lines, once to our
 monitor and once to conmon. 0 rounds, batches, pulls or logs leave that part out.";
 
 /// How much to measure.

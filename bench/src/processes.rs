@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 /// How long an idle daemon is watched for wake-ups.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// Of the clock that processor time is counted by, in a second.
+const TICKS: f64 = 100.0;
+
 /// Memory and threads at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Footprint {
@@ -90,6 +93,43 @@ pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
             .with_context(|| format!("read `{path}`"))?;
     }
     Ok(Duration::from_nanos(total))
+}
+
+/// Processor time of all its threads, those that ended included, to a hundredth of a second.
+pub(crate) fn processor_seconds(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
+    // The name before may hold anything but ends with the last bracket.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let ticks: u32 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|word| word.parse::<u32>().ok())
+        .sum();
+    Ok(f64::from(ticks) / TICKS)
+}
+
+/// Processor time that the machine has spent on anything at all, seconds.
+pub(crate) fn machine_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat").context("read `/proc/stat`")?;
+    let line = text.lines().next().unwrap_or_default();
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    // user, nice, system; idle and iowait; irq, softirq
+    let busy = [0, 1, 2, 5, 6].map(|field| fields.get(field).copied().unwrap_or(0.0));
+    Ok(busy.iter().sum::<f64>() / TICKS)
+}
+
+/// Flushes that the disk below a directory has done for anybody; none where the kernel does not count them.
+pub(crate) fn flushes(directory: &Path) -> Option<u64> {
+    let device = std::os::unix::fs::MetadataExt::dev(&directory.metadata().ok()?);
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    text.split_whitespace().nth(15)?.parse().ok()
 }
 
 fn switches(pid: u32) -> Result<u64> {

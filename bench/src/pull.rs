@@ -54,6 +54,22 @@ impl Image {
     }
 }
 
+/// Images of one layer with about `mib` MiB of files each, none of which is in two of them.
+pub(crate) fn different(count: usize, mib: usize) -> Result<Vec<image::Image>> {
+    let mut files = Files::below("/usr");
+    let mut images = Vec::new();
+    for _ in 0..count {
+        let (mut layer, mut left) = (Layer::new(), mib << 20);
+        while let Some((path, bytes)) = files.next(left) {
+            left -= bytes.len().min(left);
+            layer = layer.file(path.trim_start_matches('/'), &bytes, 0o644);
+        }
+        let builder = ImageBuilder::new(Format::Oci).layer(layer, Compression::Gzip);
+        images.push(builder.build()?);
+    }
+    Ok(images)
+}
+
 /// Regular files in a fixed order.
 struct Files {
     open: Vec<std::path::PathBuf>,
