@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crioxide_names::{ContainerId, ImageId};
 use crioxide_pull::PullRequest;
-use crioxide_store::{LayerId, NewContainer, Store, Volatility};
+use crioxide_store::{LayerId, NewContainer, Store, UnmountForce, Volatility};
 
 use crate::fixture::{Fixture, insecure, is_root, open};
 use crate::image::{Image, Packing, noise, tar};
@@ -316,6 +316,8 @@ impl Scene {
         let mounted = store.mount(&layer, &Default::default()).unwrap();
         assert!(mounted.join("kept").exists());
         store.delete_container(OTHER).unwrap();
+        // Its mount of the driver's home would stay.
+        store.shut_down(UnmountForce::One).unwrap();
     }
 
     fn buildah(&self, arguments: &[&str]) {
