@@ -56,11 +56,11 @@ fn check_storage_driver(config: &Config, origins: &Origins) -> Result<(), Config
     let driver = config.root.storage_driver.as_str();
     if matches!(
         driver,
-        "" | "overlay" | "overlay2" | "vfs" | "btrfs" | "zfs"
+        "" | "overlay" | "overlay2" | "vfs" | "btrfs" | "zfs" | "devicemapper" | "aufs"
     ) {
         return Ok(());
     }
-    let reason = "unknown storage driver, expected overlay, vfs, btrfs or zfs";
+    let reason = "unknown storage driver, expected overlay, vfs, btrfs, zfs, devicemapper or aufs";
     Err(origins.refuse("crio.storage_driver", driver, reason))
 }
 

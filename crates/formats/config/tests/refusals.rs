@@ -24,7 +24,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     (
         "crio",
-        "storage_driver = \"aufs\"",
+        "storage_driver = \"floppy\"",
         "unknown storage driver",
     ),
     (

@@ -14,7 +14,7 @@ option_table! {
         runroot: PathBuf = Text("/run/containers/storage");
         /// A separate graph root for image layers and image records; containers stay below root.
         imagestore: Option<PathBuf> = Text("");
-        /// Storage driver: overlay, vfs, btrfs or zfs. Empty takes what storage.conf says, then detects one.
+        /// Storage driver: overlay, vfs, btrfs, zfs, devicemapper or aufs. Empty takes what storage.conf says, then detects one.
         storage_driver: String = Text("") => .short('s');
         /// Options of the storage driver, as driver.key=value. Those of every file add up;
         /// of the same entry given twice the last one counts.
