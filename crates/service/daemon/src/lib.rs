@@ -19,19 +19,33 @@ mod socket;
 mod startup;
 mod watchdog;
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
 pub use error::StartError;
 pub use startup::{ConfigSource, OpenFilesLimit, Startup};
 
 /// The CRI-O release whose behaviour and files we speak; written into version markers and answered to the kubelet.
 pub const VERSION: &str = "1.37.0";
 
-/// Gives back what is mapped of our program, when a burst of work is over: its code is not needed until the next one. And
-/// memory that nothing uses any more.
+/// How long a thread is kept that has nothing to do.
+const THREAD_KEPT: Duration = Duration::from_secs(3);
+
+/// Gives back what is mapped of our program, and memory that nothing uses any more, when a burst of work is over: its code
+/// is not needed until the next one.
+///
+/// Called by each of the threads that end then, of which only one does it.
 fn give_back() {
-    if !crioxide_engine::any_under_way() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let now = Instant::now();
+    if let Ok(mut last) = LAST.lock()
+        && !crioxide_engine::any_under_way()
+        && last.is_none_or(|last| now.duration_since(last) >= THREAD_KEPT / 3)
+    {
         // Without /proc nothing would have come this far.
         let _ = crioxide_sys::program_pages::release();
         crioxide_sys::allocator::trim();
+        *last = Some(now);
     }
 }
 
@@ -45,7 +59,7 @@ pub fn run(startup: Startup) -> Result<(), StartError> {
         .thread_name("crioxide")
         .max_blocking_threads(128)
         // A burst of pods leaves many threads, each with its stack.
-        .thread_keep_alive(std::time::Duration::from_secs(3))
+        .thread_keep_alive(THREAD_KEPT)
         .on_thread_stop(give_back)
         .build()
         .map_err(|source| StartError::Runtime { source })?;

@@ -75,6 +75,19 @@ pub fn go_first() -> io::Result<()> {
     set_scheduling(real_time).or_else(|_| set_scheduling(nice))
 }
 
+/// Moves the calling thread behind ordinary ones, for work that nobody waits for. It still gets a tenth of what one of them
+/// gets, as it may hold what they need.
+///
+/// # Errors
+/// What sched_setattr(2) reports.
+pub fn go_behind() -> io::Result<()> {
+    set_scheduling(SchedulingAttributes {
+        policy: NORMAL,
+        nice: 10,
+        ..SchedulingAttributes::default()
+    })
+}
+
 /// Sets the calling thread's I/O priority: class 1 real-time, 2 best effort, 3 idle; level 0 (high) to 7.
 ///
 /// # Errors
@@ -129,6 +142,18 @@ mod tests {
             std::thread::spawn(ordinary).join().unwrap()
         });
         assert_eq!(made.join().unwrap(), (NORMAL, Ok(0)));
+    }
+
+    #[test]
+    fn what_goes_behind_is_alone_in_it() {
+        let nice = || rustix::process::getpriority_process(None);
+        let before = nice();
+        let made = std::thread::spawn(move || {
+            go_behind().unwrap();
+            nice()
+        });
+        assert_eq!(made.join().unwrap(), Ok(10));
+        assert_eq!(nice(), before);
     }
 
     /// The calling thread's, by proc_pid_stat(5): the 41st field.

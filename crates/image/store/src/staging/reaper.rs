@@ -51,7 +51,11 @@ fn start() -> Option<Running> {
     let thread = std::thread::Builder::new()
         .name("store-reaper".into())
         .stack_size(256 << 10)
-        .spawn(move || waiting.into_iter().for_each(drop));
+        .spawn(move || {
+            // A pull or a pod that comes next should not wait for it; where that is refused, it does.
+            let _ = crioxide_sys::scheduling::go_behind();
+            waiting.into_iter().for_each(drop);
+        });
     match thread {
         Ok(thread) => Some(Running { queue, thread }),
         Err(error) => {
