@@ -1,4 +1,4 @@
-//! Files as a daemon needs them: replaced atomically or in turn, read with a limit, looked up inside an untrusted tree, shared with
+//! Files as a daemon needs them: replaced atomically, read with a limit, looked up inside an untrusted tree, shared with
 //! other processes under record locks, and FIFOs.
 //!
 //! Every error names the path. Nothing here follows a symlink out of an [`InRoot`].
@@ -8,7 +8,6 @@ mod atomic;
 mod fifo;
 mod in_root;
 mod in_root_dirs;
-mod in_turn;
 mod limited;
 mod lock_file;
 mod record_lock;
@@ -19,7 +18,6 @@ pub use atomic::{
 };
 pub use fifo::{Existing, FifoEnd, FifoError, make_fifo, open_fifo};
 pub use in_root::{InRoot, InRootError};
-pub use in_turn::write_in_turn;
 pub use limited::{ReadLimitedError, read_limited, read_to_string_limited};
 pub use lock_file::{LockFile, LockFileError};
 pub use record_lock::{

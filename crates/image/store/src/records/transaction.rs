@@ -2,7 +2,7 @@
 
 use super::{Cached, Records, RecordsError, Table};
 use crate::record::Record;
-use crioxide_files::{AtomicOptions, Sync, Token, WriteGuard, atomic_write, write_in_turn};
+use crioxide_files::{AtomicOptions, Sync, Token, WriteGuard, atomic_write};
 use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -85,16 +85,16 @@ impl<'a, R: Record> Transaction<'a, R> {
                     .filter(|entry| entry.file == index)
                     .map(|entry| &*entry.json),
             );
-            let write = || match file.sync {
-                Sync::Data => atomic_write(&file.path, &bytes, AtomicOptions::default()),
-                Sync::None => write_in_turn(&file.path, &bytes, AtomicOptions::default().mode),
+            let options = AtomicOptions {
+                mode: 0o600,
+                sync: file.sync,
             };
-            if let Err(error) = write() {
+            if let Err(error) = atomic_write(&file.path, &bytes, options) {
                 if error.source.kind() != std::io::ErrorKind::NotFound {
                     return Err(error.into());
                 }
                 make_parent(&file.path)?;
-                write()?;
+                atomic_write(&file.path, &bytes, options)?;
             }
         }
         Arc::make_mut(&mut self.table).mark_saved();
