@@ -75,7 +75,9 @@ fn messages(id: &str) -> Result<Vec<(String, String)>> {
                 && field("CONTAINER_ID") == id[..12],
             "{line}"
         );
-        found.push((field("PRIORITY"), field("MESSAGE")));
+        // conmon's messages have their line break.
+        let text = field("MESSAGE").trim_end().to_owned();
+        found.push((field("PRIORITY"), text));
     }
     Ok(found)
 }
