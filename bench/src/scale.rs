@@ -31,6 +31,9 @@ pub(crate) async fn measure(node: &mut Node, options: &Options, report: &mut Rep
     );
     report.figure("daemon at rest, threads", kib(rest.threads), "");
     report.figure("idle wake-ups", wake_ups(node.pid()?).await?, "/s");
+    let program = format!("/proc/{}/exe", node.pid()?);
+    let bytes = std::fs::metadata(&program).with_context(|| format!("read `{program}`"))?;
+    report.figure("program on disk", kib(bytes.len()) / 1024.0, "KiB");
     let mut pods: Vec<Ids> = Vec::new();
     for &wanted in &options.scale {
         let names = (pods.len()..wanted).map(|number| format!("scale{number}"));
