@@ -3,6 +3,7 @@
 mod bundle;
 mod by_handler;
 mod conmons;
+mod create;
 mod exec;
 mod filter_agents;
 mod homes;
@@ -11,11 +12,11 @@ mod leftovers;
 mod monitors;
 mod platform;
 mod sessions;
+mod settings;
 mod shims;
 mod unattended;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,14 +29,11 @@ use crioxide_engine::ports::{
     PortResult, ProcessId, RecordDirs, RestoreProcess, Session,
 };
 use crioxide_monitor_client::{
-    Checkpoint, ContainerLog, CreateContainer, Created, FailureKind, ForeignContainer, KeepStdio,
-    Monitor, MonitorError, RestoreContainer, RuntimeCommand, StdinMode, StdioMode, conmon,
+    Checkpoint, FailureKind, ForeignContainer, RestoreContainer, RuntimeCommand, conmon,
 };
 use crioxide_names::{ContainerId, PodId};
 use crioxide_oci_runtime::{CheckpointRequest, DeleteMode, OciRuntime, RuntimeError};
 use tokio::sync::mpsc;
-
-use crioxide_cgroups::Driver;
 
 use super::checkpoints;
 use crate::{OpenFilesLimit, blocking};
@@ -46,6 +44,7 @@ use homes::Homes;
 pub(crate) use monitors::BackendEvent;
 use monitors::{Forgotten, Monitors};
 pub(crate) use platform::{Runtime, by_command};
+pub(crate) use settings::{BackendSettings, HandlerRuntime};
 pub(crate) use shims::{ShimHandler, Shims};
 use unattended::{Followed, Unattended, Watcher};
 
@@ -56,47 +55,6 @@ const FORGET_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How long processes may take to be restored, if no longer time is configured for creations.
 const RESTORE_TIMEOUT_MS: u64 = 240_000;
-
-/// How the runtime of a handler is reached.
-#[derive(Clone)]
-pub(crate) struct HandlerRuntime {
-    /// Everything but create and exec.
-    pub(crate) runtime: Arc<dyn OciRuntime>,
-    /// What a monitor runs to create and exec.
-    pub(crate) command: RuntimeCommand,
-    /// Longest a create may take, milliseconds.
-    pub(crate) create_timeout_ms: u64,
-    /// Sync logs when a container ends.
-    pub(crate) sync_log: bool,
-    /// `monitor_cgroup`.
-    pub(crate) monitor_cgroup: String,
-    /// The conmon that watches each container; without it a monitor of ours watches all of a pod.
-    pub(crate) conmon: Option<conmon::ConmonProgram>,
-}
-
-/// Settings of the backend.
-pub(crate) struct BackendSettings {
-    /// Runtimes by handler.
-    pub(crate) handlers: BTreeMap<String, HandlerRuntime>,
-    /// `monitor_cgroup` of the handlers that have a shim.
-    pub(crate) shims: BTreeMap<String, String>,
-    /// `container_exits_dir`.
-    pub(crate) exits_dir: PathBuf,
-    /// `container_attach_socket_dir`.
-    pub(crate) attach_dir: PathBuf,
-    /// Who manages cgroups.
-    pub(crate) driver: Driver,
-    /// `no_pivot`.
-    pub(crate) no_pivot: bool,
-    /// `log_size_max`.
-    pub(crate) log_size_max: Option<u64>,
-    /// `log_to_journald`.
-    pub(crate) journal: bool,
-    /// Where runtimes reach the agents of seccomp filters.
-    pub(crate) filter_agents_dir: PathBuf,
-    /// criu, where it is installed.
-    pub(crate) criu: Option<PathBuf>,
-}
 
 /// The processes of the node.
 pub(crate) struct Processes {
@@ -127,90 +85,6 @@ impl Processes {
             agents,
             homes: Homes::default(),
         })
-    }
-
-    /// What the pod's monitor keeps of a container.
-    fn kept(&self, request: &CreateProcess, sync_log: bool) -> KeepStdio {
-        KeepStdio {
-            id: request.id.to_string(),
-            bundle: request.dirs.run.clone(),
-            stdio: if request.terminal {
-                StdioMode::Terminal
-            } else {
-                StdioMode::Pipes
-            },
-            stdin: match (request.stdin, request.stdin_once) {
-                (false, _) => StdinMode::Closed,
-                (true, false) => StdinMode::Open,
-                (true, true) => StdinMode::Once,
-            },
-            log: ContainerLog {
-                path: request.log_path.clone(),
-                size_max: self.settings.log_size_max,
-                sync: sync_log,
-                journal: self.settings.journal.then(|| request.name.clone()),
-            },
-            exit_dir: self.settings.exits_dir.clone(),
-            persist_dir: request.dirs.persistent.clone(),
-            attach_socket_dir: self.settings.attach_dir.clone(),
-            cgroup: Some(request.cgroups_path.clone()).filter(|path| !path.is_empty()),
-            systemd_cgroup: self.settings.driver == Driver::Systemd,
-        }
-    }
-
-    /// What whoever makes the container has to know.
-    fn order(&self, handler: &HandlerRuntime, request: &CreateProcess) -> CreateContainer {
-        let kept = self.kept(request, handler.sync_log);
-        CreateContainer {
-            id: kept.id,
-            bundle: kept.bundle,
-            runtime: handler.command.clone(),
-            stdio: kept.stdio,
-            stdin: kept.stdin,
-            log: kept.log,
-            exit_dir: kept.exit_dir,
-            persist_dir: kept.persist_dir,
-            attach_socket_dir: kept.attach_socket_dir,
-            cgroup: kept.cgroup,
-            no_pivot: self.settings.no_pivot,
-            timeout_ms: handler.create_timeout_ms,
-        }
-    }
-
-    async fn create_by_monitor(
-        &self,
-        request: &CreateProcess,
-        order: CreateContainer,
-    ) -> PortResult<ContainerProcess> {
-        let mut monitor = self.monitor_of(&request.pod).await?;
-        let mut made = monitor.create(order.clone()).await;
-        let unsent = made.as_ref().is_err_and(MonitorError::is_unsent);
-        if let Some(successor) = self.successor(&request.pod, &monitor, unsent).await? {
-            made = successor.create(order).await;
-            monitor = successor;
-        }
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => {
-                // As CRI-O: a container that never was leaves no log.
-                let _ = std::fs::remove_file(&request.log_path);
-                return Err(error.into());
-            }
-        };
-        Ok(self.made(request, &monitor, made))
-    }
-
-    /// Follows a container that a monitor made.
-    fn made(&self, request: &CreateProcess, monitor: &Monitor, made: Created) -> ContainerProcess {
-        for warning in made.warnings {
-            tracing::warn!("Container {}: {warning}", request.id);
-        }
-        let init = process_id(made.pid);
-        self.watch(&request.id, &request.dirs, init.clone(), Watcher::Monitor);
-        ContainerProcess {
-            init,
-            monitor: process_id(monitor.pid()),
-        }
     }
 
     /// After a failure: the monitor may have died over it, and a runtime that was killed has a cgroup, and perhaps a
