@@ -61,8 +61,10 @@ mod tests {
             chain_name("", "test", "1234"),
             "CNI-2bbe0c48b91a7d1b8a6753a8"
         );
+        let container = "icee6giejonei6sohng6ahngee7laquohquee9shiGo7fohferakah3Feiyoolu2pei7ciPhoh7shaoX6vai3\
+                         vuf0ahfaeng8yohb9ceu0daez5hashee8ooYai5wa3y";
         assert_eq!(
-            chain_name("DN-", "test", "icee6giejonei6so"),
+            chain_name("DN-", "testNetName", container),
             "CNI-DN-bfd599665540dd91d5d28"
         );
     }
