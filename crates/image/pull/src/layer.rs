@@ -145,11 +145,10 @@ impl LayerTask {
             }
             fed = &mut feeding => {
                 // What went wrong there says more than what follows from it.
-                let unpacked = match (unpacking.await, fed) {
+                match (unpacking.await, fed) {
                     (Err(_), Err(Some(error))) => return Err(error),
                     (unpacked, fed) => (fed, unpacked.map_err(|reason| self.given_up(reason))?),
-                };
-                unpacked
+                }
             }
         };
         // When both failed, the reader failed because the feeder did, unless the feeder only lost its reader.

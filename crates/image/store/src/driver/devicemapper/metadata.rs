@@ -90,7 +90,7 @@ impl Metadata {
         let mut devices = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name();
-            let is_device = |name: &&str| *name == BASE || LayerId::parse(*name).is_ok();
+            let is_device = |name: &&str| *name == BASE || LayerId::parse(name).is_ok();
             let Some(name) = name.to_str().filter(is_device) else {
                 continue;
             };
