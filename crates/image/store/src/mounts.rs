@@ -116,6 +116,12 @@ pub enum MountError {
         /// Their ids.
         ids: Vec<String>,
     },
+    /// A container is being made in a mounted layer.
+    #[error("{holds} mounted layers are held for containers in the making")]
+    Held {
+        /// How many.
+        holds: usize,
+    },
 }
 
 /// Who gives up a mount.
@@ -241,8 +247,9 @@ impl Store {
     /// Unmounts what is mounted, the driver's home at last. Without [`UnmountForce::All`] mounted layers are an error.
     pub fn shut_down(&self, force: UnmountForce) -> Result<(), MountError> {
         // Whoever holds a mount goes on to use the store, which must not wait for us while we wait for the hold.
-        if force == UnmountForce::One && self.holds.load(Ordering::Acquire) > 0 {
-            return Err(MountError::StillMounted { ids: Vec::new() });
+        let holds = self.holds.load(Ordering::Acquire);
+        if force == UnmountForce::One && holds > 0 {
+            return Err(MountError::Held { holds });
         }
         let graph = self.graph_lock.write()?;
         let mounted: Vec<String> = self

@@ -152,7 +152,7 @@ async fn finish(
 async fn release(store: Arc<Store>) {
     let released = tokio::task::spawn_blocking(move || store.shut_down(UnmountForce::One)).await;
     match released {
-        Ok(Ok(()) | Err(MountError::StillMounted { .. })) => {}
+        Ok(Ok(()) | Err(MountError::StillMounted { .. } | MountError::Held { .. })) => {}
         Ok(Err(error)) => tracing::warn!(
             "Failed to release the store: {}",
             crioxide_engine::chain(&error)
